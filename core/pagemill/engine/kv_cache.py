@@ -1,0 +1,91 @@
+"""The protocol between the scheduler and whatever keeps keys and values: pages of the paged backend, whole sequences of
+llama.cpp. Only bookkeeping: it decides where KV lives and what can be reused; the backend moves the bytes.
+
+Laws, checked by `check_integrity` after every step in tests:
+- free + cached + used = total;
+- reference counts equal what the sequences' placements say;
+- a released sequence owns nothing (what it computed may stay cached, for others to reuse).
+
+One scheduler owns a KVCache; nothing else may call it.
+"""
+
+from collections.abc import Sequence as ReadOnlySequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pagemill.engine.step import KVOperation
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixMatch:
+    """How much of a sequence's tokens need not be computed. At least one token is always left to compute.
+
+    `num_cached` could be reused now. `num_pending` (>= num_cached) could be, once what the running sequences are
+    computing is done: a scheduler may let the sequence wait for it rather than compute it twice.
+    """
+
+    num_cached: int
+    num_pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A sequence has been given room: `num_cached` of its tokens are there once `operations` have run."""
+
+    num_cached: int
+    operations: tuple[KVOperation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KVCacheStats:
+    """Units are tokens. total = free + cached + used; `used` counts room that sequences own, filled or not."""
+
+    total_tokens: int
+    free_tokens: int
+    cached_tokens: int
+    used_tokens: int
+
+
+class KVCache(Protocol):
+    """Room for the keys and values of many sequences. See the module's laws."""
+
+    def match(self, token_ids: ReadOnlySequence[int]) -> PrefixMatch:
+        """How long a prefix of these tokens is cached or being computed. Mutates nothing."""
+        ...
+
+    def admit(self, sequence_id: int, token_ids: ReadOnlySequence[int], num_new_tokens: int) -> Admission | None:
+        """Give a new (or preempted) sequence the longest cached prefix of `token_ids` and room for `num_new_tokens`
+        more, of those that are left to compute. None, and nothing changed, if there is no room now.
+        """
+        ...
+
+    def extend(self, sequence_id: int, num_tokens: int) -> bool:
+        """Make sure there is room for the sequence's first `num_tokens`. False, and nothing changed, if there is none.
+
+        Room that was given is kept until `release`.
+        """
+        ...
+
+    def commit(self, sequence_id: int, token_ids: ReadOnlySequence[int]) -> None:
+        """The KV of all of `token_ids` (the sequence's tokens from position 0) is computed, and may be reused."""
+        ...
+
+    def release(self, sequence_id: int) -> None:
+        """The sequence ended or is preempted. What it committed may stay as cache; all else is free."""
+        ...
+
+    def placement(self, sequence_id: int) -> tuple[int, ...]:
+        """Where the sequence's KV lives: block ids in order of position, or the one slot."""
+        ...
+
+    def can_ever_hold(self, num_tokens: int) -> bool:
+        """Whether a sequence of so many tokens fits when it is alone."""
+        ...
+
+    def stats(self) -> KVCacheStats:
+        """The present counts."""
+        ...
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError if a law is broken."""
+        ...

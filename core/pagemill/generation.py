@@ -1,0 +1,177 @@
+"""The words that all rooms share: what a generation request asks for, and what comes back.
+
+Owns no state. Imports only `pagemill.errors`. Values are checked once, when they are made: a `SamplingParams` that
+exists is valid, so the rooms below need no checks of their own.
+"""
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from pagemill.errors import InvalidRequestError
+
+MAX_SEED = 2**63 - 1
+MAX_LOGIT_BIAS = 100.0
+
+
+class FinishReason(StrEnum):
+    """Why a sequence ended. Every admitted sequence ends in exactly one of these."""
+
+    STOP = "stop"  # end-of-sequence token, stop token or stop string
+    LENGTH = "length"  # max_tokens or the context is used up
+    ABORT = "abort"  # the client went away, or asked to stop
+    ERROR = "error"  # the backend failed; the delta's `error` says how
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How to choose tokens and when to stop. Neutral defaults: plain sampling from the model's distribution.
+
+    Raises:
+        InvalidRequestError: a value is out of its range; names the field and the value.
+    """
+
+    max_tokens: int | None = None  # None: as many as the context holds
+    min_tokens: int = 0  # no end-of-sequence, stop token or stop string before this many tokens
+    temperature: float = 1.0  # 0: greedy
+    top_k: int = 0  # 0: off
+    top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    penalty_last_n: int | None = None  # tokens (prompt and output) that penalties look back on; None: all
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, added logit)
+    seed: int | None = None  # None: not reproducible
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    include_stop_str_in_output: bool = False
+    ignore_eos: bool = False
+    skip_special_tokens: bool = True  # special tokens add no text
+    logprobs: int | None = None  # None: none; k: the sampled token's and the k most likely, of the raw distribution
+    prompt_logprobs: int | None = None  # likewise for each prompt token
+
+    def __post_init__(self) -> None:
+        _require(self.max_tokens is None or self.max_tokens >= 0, "max_tokens", self.max_tokens, "at least 0")
+        _require(self.min_tokens >= 0, "min_tokens", self.min_tokens, "at least 0")
+        _require(
+            self.max_tokens is None or self.min_tokens <= self.max_tokens,
+            "min_tokens",
+            self.min_tokens,
+            f"at most max_tokens ({self.max_tokens})",
+        )
+        _require(_within(self.temperature, 0.0, 100.0), "temperature", self.temperature, "between 0 and 100")
+        _require(self.top_k >= 0, "top_k", self.top_k, "at least 0 (0 turns it off)")
+        _require(_within(self.top_p, 0.0, 1.0) and self.top_p > 0, "top_p", self.top_p, "in (0, 1]")
+        _require(_within(self.min_p, 0.0, 1.0), "min_p", self.min_p, "in [0, 1]")
+        _require(_within(self.typical_p, 0.0, 1.0) and self.typical_p > 0, "typical_p", self.typical_p, "in (0, 1]")
+        _require(
+            _within(self.repetition_penalty, 0.0, 100.0) and self.repetition_penalty > 0,
+            "repetition_penalty",
+            self.repetition_penalty,
+            "greater than 0 and at most 100",
+        )
+        _require(
+            _within(self.presence_penalty, -2.0, 2.0), "presence_penalty", self.presence_penalty, "between -2 and 2"
+        )
+        _require(
+            _within(self.frequency_penalty, -2.0, 2.0), "frequency_penalty", self.frequency_penalty, "between -2 and 2"
+        )
+        _require(
+            self.penalty_last_n is None or self.penalty_last_n >= 0, "repeat_last_n", self.penalty_last_n, "at least 0"
+        )
+        _require(self.seed is None or -(2**63) <= self.seed <= MAX_SEED, "seed", self.seed, "a 64-bit signed integer")
+        for text in self.stop:
+            _require(text != "", "stop", text, "not empty")
+        for token_id, bias in self.logit_bias:
+            _require(_within(bias, -MAX_LOGIT_BIAS, MAX_LOGIT_BIAS), f"logit_bias.{token_id}", bias, "in [-100, 100]")
+        for name, count in (("logprobs", self.logprobs), ("prompt_logprobs", self.prompt_logprobs)):
+            _require(count is None or count >= 0, name, count, "at least 0")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most likely token is always taken."""
+        return self.temperature == 0.0 or self.top_k == 1
+
+
+def _within(value: float, low: float, high: float) -> bool:
+    return math.isfinite(value) and low <= value <= high
+
+
+def _require(condition: bool, name: str, value: object, rule: str) -> None:
+    if not condition:
+        raise InvalidRequestError(f"{name} must be {rule}, got {value!r}", param=name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """One prompt and how to continue it, `n` times.
+
+    `prompt_token_ids` is never empty. A smaller `priority` is scheduled earlier; equal ones in order of arrival.
+    """
+
+    request_id: str
+    prompt_token_ids: tuple[int, ...]
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    n: int = 1
+    priority: int = 0
+
+    def __post_init__(self) -> None:
+        _require(len(self.prompt_token_ids) > 0, "prompt", "", "at least one token long")
+        _require(self.n >= 1, "n", self.n, "at least 1")
+
+
+class TokenLogprob(NamedTuple):
+    """One token with its natural-log probability under the model's raw distribution.
+
+    A NamedTuple, as are the other per-token records: made for every token, it costs a third of a frozen dataclass.
+    """
+
+    token_id: int
+    logprob: float
+
+
+class TokenLogprobs(NamedTuple):
+    """The logprob of the token at one position, and of the most likely ones there (descending)."""
+
+    token_id: int
+    logprob: float
+    top: tuple[TokenLogprob, ...]
+
+
+class Usage(NamedTuple):
+    """Token counts of one sequence so far. `cached_tokens` of the prompt were not computed again."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+class Timings(NamedTuple):
+    """How long the stages of one sequence took, in seconds."""
+
+    queue_s: float  # arrival to first scheduled
+    prefill_s: float  # first scheduled to first token
+    decode_s: float  # first token to last
+
+
+class Delta(NamedTuple):
+    """What one step added to one of a request's sequences.
+
+    `text` may lag `token_ids`: text that could be the start of a stop string or of an unfinished UTF-8 character is
+    held back, and is complete when `finish_reason` is set. `prompt_logprobs` comes once, with the first delta; its
+    first entry is None, since nothing predicts the first token.
+    """
+
+    index: int  # which of the request's n sequences
+    text: str
+    token_ids: tuple[int, ...]
+    usage: Usage
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    prompt_logprobs: tuple[TokenLogprobs | None, ...] | None = None
+    finish_reason: FinishReason | None = None
+    stop_reason: str | int | None = None  # the stop string, or the stop token id, that ended it
+    timings: Timings | None = None  # with finish_reason
+    error: str | None = None  # with FinishReason.ERROR

@@ -1,0 +1,144 @@
+"""Every setting of a Pagemill process: frozen, read once, flags > PAGEMILL_* environment > TOML file > defaults.
+
+Owns no state. Each field is at once a command-line flag (`--max-model-len`), an environment variable
+(`PAGEMILL_MAX_MODEL_LEN`) and a key of the TOML file (`max_model_len`); its description is the flag's help. Names are
+vLLM's where vLLM has the thing.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pagemill.errors import SettingsError
+
+ENVIRONMENT_PREFIX = "PAGEMILL_"
+CONFIG_VARIABLE = "PAGEMILL_CONFIG"
+
+
+class Settings(BaseModel):
+    """The settings of one server or in-process engine. Units are in the names or descriptions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # What is served
+    model: str = Field("grist", description="what to serve: grist (the demo model that ships inside) or a .gguf path")
+    served_model_name: tuple[str, ...] = Field(
+        (), description="names that clients may call the model; the first is the one reported (default: from MODEL)"
+    )
+    backend: Literal["auto", "gguf", "fake"] = Field(
+        "auto", description="what runs the model; auto chooses by its files, fake is a scripted one for load tests"
+    )
+    chat_template: str | None = Field(None, description="file with a Jinja chat template, instead of the model's own")
+    keep_alive: str = Field(
+        "-1", description='how long an idle model stays loaded: seconds, or "5m"; negative: for ever; 0: not at all'
+    )
+
+    # Where it listens
+    host: str = Field("127.0.0.1", description="address to bind")
+    port: int = Field(11434, ge=0, le=65535, description="port to bind; 0 takes a free one and logs it")
+    uds: str | None = Field(None, description="Unix socket to bind instead of host and port")
+    root_path: str = Field("", description="path prefix, when behind a proxy that strips one")
+    api_key: tuple[str, ...] = Field((), description="keys of which every request but probes must carry one")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    # The engine
+    max_model_len: int | None = Field(
+        None,
+        ge=1,
+        description="longest sequence, prompt and output, in tokens (default: the model's, as memory allows)",
+    )
+    max_num_seqs: int = Field(16, ge=1, le=256, description="most sequences that run at once")
+    max_num_batched_tokens: int = Field(512, ge=1, description="most tokens in one step; prompts are cut into chunks")
+    max_num_queued_reqs: int = Field(512, ge=0, description="most requests that wait; further ones are answered 503")
+    enable_prefix_caching: bool = Field(True, description="reuse the KV of prompts that begin alike")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads for inference (default: the cores of this machine)"
+    )
+    kv_cache_dtype: Literal["auto", "f16", "q8_0", "q4_0"] = Field("auto", description="type of cached keys and values")
+    kv_cache_memory_bytes: int | None = Field(
+        None, ge=1, description="most memory for the KV cache (default: half of what is free)"
+    )
+    flash_attn: Literal["auto", "on", "off"] = Field("auto", description="flash attention")
+    mmap: bool = Field(True, description="map the model file into memory instead of reading it")
+    mlock: bool = Field(False, description="keep the model from being swapped out")
+
+    # Limits on requests
+    max_body_bytes: int = Field(16 * 2**20, ge=1, description="largest request body; larger ones are answered 413")
+    max_n: int = Field(128, ge=1, description="most completions of one prompt (n)")
+    max_prompts: int = Field(128, ge=1, description="most prompts in one request")
+    max_messages: int = Field(4096, ge=1, description="most messages in one chat request")
+    max_stop: int = Field(32, ge=0, description="most stop strings or stop tokens in one request")
+    max_logprobs: int = Field(20, ge=0, description="most alternatives for a token's logprobs")
+    max_logit_bias: int = Field(1024, ge=0, description="most entries in logit_bias")
+    request_timeout_s: float = Field(0, ge=0, description="longest time a request may take; 0: no limit")
+    drain_timeout_s: float = Field(30, ge=0, description="time that running requests get to end at shutdown")
+    retry_after_s: int = Field(1, ge=1, description="the Retry-After that a 503 carries")
+
+
+def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
+    """Merge the layers. `flags` holds only those that were given, by field name, and perhaps `config` (a TOML path).
+
+    Raises:
+        SettingsError: a value is wrong, or a key unknown; the message names the flag, variable or file it came from.
+    """
+    environment = os.environ if environment is None else environment
+    given = dict(flags)
+    config = given.pop("config", None) or environment.get(CONFIG_VARIABLE)
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    if config:
+        for name, value in _read_toml(Path(config)).items():
+            values[name], sources[name] = value, f"{name} in {config}"
+    for name, value in _read_environment(environment).items():
+        values[name], sources[name] = value, ENVIRONMENT_PREFIX + name.upper()
+    for name, value in given.items():
+        values[name], sources[name] = value, flag_of(name)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, sources)) from error
+
+
+def flag_of(name: str) -> str:
+    """The command-line flag of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def is_list(name: str) -> bool:
+    """Whether a field takes several values (flags repeat it, variables separate them by commas)."""
+    return isinstance(Settings.model_fields[name].default, tuple)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise SettingsError(f"can't read the settings file {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"the settings file {path} is not valid TOML: {error}") from error
+
+
+def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in Settings.model_fields:
+        text = environment.get(ENVIRONMENT_PREFIX + name.upper())
+        if text is not None and text != "":
+            found[name] = tuple(part.strip() for part in text.split(",") if part.strip()) if is_list(name) else text
+    return found
+
+
+def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
+    lines = []
+    for item in error.errors():
+        name = str(item["loc"][0]) if item["loc"] else "settings"
+        source = sources.get(name, name)
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{source}: there is no such setting")
+        else:
+            lines.append(f"{source}: {item['msg']}, got {item['input']!r}")
+    return "; ".join(lines)
