@@ -165,7 +165,7 @@ class Delta(NamedTuple):
     first entry is None, since nothing predicts the first token.
     """
 
-    index: int  # which of the request's n sequences
+    choice_index: int  # which of the request's n sequences
     text: str
     token_ids: tuple[int, ...]
     usage: Usage
