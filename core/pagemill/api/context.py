@@ -1,0 +1,56 @@
+"""What every route shares: the pool, the settings, and the record of the exchange that it serves.
+
+`ApiContext` is made once, by `create_app`. An `Exchange` lives as long as one request; the request middleware owns it
+and puts it into the ASGI scope, the error middleware and the routes read it. Imports no dialect.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.types import Scope
+
+from pagemill.settings import Settings
+
+if TYPE_CHECKING:
+    from pagemill.pool import ModelPool
+
+EXCHANGE_KEY = "pagemill.exchange"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiContext:
+    """What the routes of all dialects are built from."""
+
+    pool: "ModelPool"
+    settings: Settings
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and its response, for the access log and the error middleware."""
+
+    request_id: str
+    status: int | None = None  # None until the response has started
+    model: str | None = None  # a route sets it once it knows
+    user: str | None = None  # the client's own name for its end user, from the body
+
+
+def exchange(scope: Scope) -> Exchange:
+    """The exchange of this scope. Every HTTP request has one: the outermost middleware makes it."""
+    found = scope[EXCHANGE_KEY]
+    assert isinstance(found, Exchange)
+    return found
+
+
+def request_id(scope: Scope) -> str:
+    """The id of this request, as the X-Request-Id header of the response carries it."""
+    return exchange(scope).request_id
+
+
+def route_path(scope: Scope) -> str:
+    """The path as the routes know it, without the prefix (`root_path`) that a proxy put before it."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
+        return path[len(root) :]
+    return path

@@ -1,0 +1,86 @@
+"""Request bodies: read, parse and validate JSON, and say precisely what is wrong with it.
+
+Owns no state. The size limit is held by `BodyLimitMiddleware`, for every route alike; a body that is too large raises
+`PayloadTooLargeError` from here.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.requests import Request
+
+from pagemill.errors import InvalidRequestError, UnsupportedParameterError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+MAX_SHOWN_VALUE = 120  # characters of a wrong value that an error message repeats
+
+
+class WireModel(BaseModel):
+    """Base of request bodies: no type coercion beyond JSON's own, no NaN, unknown fields are an error."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True, protected_namespaces=())
+
+
+async def read_json(request: Request, model: type[Model]) -> Model:
+    """The request's body as a `model`.
+
+    Raises:
+        InvalidRequestError: no body, no JSON, or a wrong value; names the field and the value.
+        UnsupportedParameterError: a field that the model does not have (if it forbids extras).
+        PayloadTooLargeError: the body is larger than the `max_body_bytes` setting.
+    """
+    body = await request.body()
+    if not body.strip():
+        raise InvalidRequestError("missing request body")
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise _explain(error, body) from None  # pydantic's text would repeat the whole input
+
+
+def _explain(error: ValidationError, body: bytes) -> InvalidRequestError:
+    item = error.errors(include_url=False)[0]
+    if item["type"] == "json_invalid":
+        return InvalidRequestError(f"the request body is not valid JSON: {item['ctx']['error']}")
+    path = _path_in(_parse(body), item["loc"], item["type"])
+    name = path or "the request body"
+    if item["type"] == "extra_forbidden":
+        return UnsupportedParameterError(f"{name} is not supported, got {shown(item['input'])}", param=path)
+    if item["type"] == "missing":
+        return InvalidRequestError(f"{name} is required", param=path)
+    cause = item.get("ctx", {}).get("error")
+    if isinstance(cause, InvalidRequestError):
+        return cause
+    message = str(cause) if isinstance(cause, ValueError) else item["msg"]
+    return InvalidRequestError(f"{name}: {message}, got {shown(item['input'])}", param=path)
+
+
+def shown(value: object) -> str:
+    """A value for an error message: its repr, cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN_VALUE else text[:MAX_SHOWN_VALUE] + "..."
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _path_in(data: Any, location: Sequence[str | int], kind: str) -> str | None:
+    """`messages[0].role`: the part of pydantic's location that is in the request (it also names union branches)."""
+    path = ""
+    for position, key in enumerate(location):
+        if isinstance(data, dict) and isinstance(key, str):
+            if key not in data and not (kind == "missing" and position == len(location) - 1):
+                continue
+            path += f".{key}" if path else key
+            data = data.get(key)
+        elif isinstance(data, list) and isinstance(key, int) and key < len(data):
+            path += f"[{key}]"
+            data = data[key]
+    return path or None
