@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pagemill.api.context import Exchange, exchange, route_path
+from pagemill.api.context import exchange, route_path
 from pagemill.errors import (
     AuthenticationError,
     InvalidRequestError,
@@ -106,13 +106,8 @@ class ErrorMiddleware:
             await self.app(scope, receive, send)
         except ClientDisconnect:
             logger.debug("request %s: the client went away", exchange(scope).request_id)
-            _note_disconnect(exchange(scope))
+            exchange(scope).status = CLIENT_CLOSED_REQUEST
         except Exception as error:
             if exchange(scope).status is not None:
                 raise  # too late for a status; the server closes the connection
             await error_response(error, scope)(scope, receive, send)
-
-
-def _note_disconnect(record: Exchange) -> None:
-    if record.status is None:
-        record.status = CLIENT_CLOSED_REQUEST

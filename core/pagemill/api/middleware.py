@@ -1,0 +1,141 @@
+"""Pure ASGI middlewares: request id and access log, API keys, and the limit on bodies.
+
+Own no state beyond one request. They raise `PagemillError`s, which `ErrorMiddleware` turns into answers; so its place
+is below `RequestMiddleware` and above the others. Prompt text is never logged.
+"""
+
+import hmac
+import logging
+import re
+import time
+import uuid
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pagemill.api.context import EXCHANGE_KEY, Exchange, route_path
+from pagemill.errors import AuthenticationError, PayloadTooLargeError
+
+logger = logging.getLogger(__name__)
+
+OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/health", "/ping"})  # probes carry no key
+SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of that (lower-case) name."""
+    for key, value in scope["headers"]:
+        if key == name:
+            assert isinstance(value, bytes)
+            return value
+    return None
+
+
+class RequestMiddleware:
+    """Gives each request its `Exchange` and its id, which the response echoes, and logs one line when it has ended."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        record = Exchange(request_id=_request_id(scope))
+        scope[EXCHANGE_KEY] = record
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", record.request_id.encode("ascii"))]
+            await send(message)
+
+        start = time.perf_counter()
+        try:
+            await self.app(scope, receive, send_with_id)
+        finally:
+            _log(scope, record, time.perf_counter() - start)
+
+
+def _request_id(scope: Scope) -> str:
+    given = header(scope, b"x-request-id")
+    if given is not None:
+        text = given.decode("latin-1")
+        if SANE_REQUEST_ID.fullmatch(text):
+            return text
+    return uuid.uuid4().hex
+
+
+def _log(scope: Scope, record: Exchange, duration_s: float) -> None:
+    logger.info(
+        "%s %s %s %.1f ms request_id=%s model=%s user=%r",
+        scope["method"],
+        quote(scope["path"]),  # a decoded path may hold line breaks
+        record.status,
+        duration_s * 1000,
+        record.request_id,
+        record.model,
+        record.user,
+    )
+
+
+class AuthenticationMiddleware:
+    """Lets only requests with one of the keys pass, but for the probes. No keys: everyone passes."""
+
+    def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
+        self.app = app
+        self.keys = [key.encode() for key in keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.keys and scope["type"] == "http" and route_path(scope) not in OPEN_PATHS:
+            self._check(scope)
+        await self.app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        given = _bearer(scope) or header(scope, b"x-api-key")
+        if not given:
+            raise AuthenticationError("API key required: send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'.")
+        # All keys are compared, each in constant time: the time taken tells nothing about them.
+        if not sum(hmac.compare_digest(given, key) for key in self.keys):
+            raise AuthenticationError("Incorrect API key provided.")
+
+
+def _bearer(scope: Scope) -> bytes | None:
+    scheme, _, key = (header(scope, b"authorization") or b"").partition(b" ")
+    return key.strip() if scheme.lower() == b"bearer" else None
+
+
+class BodyLimitMiddleware:
+    """Refuses bodies of more than `max_bytes`: at once by their Content-Length, or while they arrive in chunks."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        length = header(scope, b"content-length")
+        if length is None or not length.isdigit():
+            receive = self._counted(receive)
+        elif int(length) > self.max_bytes:
+            raise self._too_large()
+        await self.app(scope, receive, send)
+
+    def _counted(self, receive: Receive) -> Receive:
+        num_bytes = 0
+
+        async def counted() -> Message:
+            nonlocal num_bytes
+            message = await receive()
+            num_bytes += len(message.get("body", b""))
+            if num_bytes > self.max_bytes:
+                raise self._too_large()
+            return message
+
+        return counted
+
+    def _too_large(self) -> PayloadTooLargeError:
+        return PayloadTooLargeError(f"The request body is larger than {self.max_bytes} bytes (setting max_body_bytes).")
