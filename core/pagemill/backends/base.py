@@ -91,7 +91,7 @@ class Backend(Protocol):
         """The most tokens in one step."""
         ...
 
-    def new_kv_cache(self) -> KVCache:
+    def new_kv_cache(self, *, enable_prefix_caching: bool) -> KVCache:
         """Bookkeeping for this backend's KV memory, all of it free. Called once, by the engine."""
         ...
 

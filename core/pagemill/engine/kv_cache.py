@@ -53,9 +53,14 @@ class KVCache(Protocol):
         """How long a prefix of these tokens is cached or being computed. Mutates nothing."""
         ...
 
-    def admit(self, sequence_id: int, token_ids: ReadOnlySequence[int], num_new_tokens: int) -> Admission | None:
-        """Give a new (or preempted) sequence the longest cached prefix of `token_ids` and room for `num_new_tokens`
-        more, of those that are left to compute. None, and nothing changed, if there is no room now.
+    def admit(
+        self, sequence_id: int, token_ids: ReadOnlySequence[int], num_new_tokens: int, *, reuse: bool = True
+    ) -> Admission | None:
+        """Give a new (or preempted) sequence the longest cached prefix of `token_ids` and room for up to
+        `num_new_tokens` of those after it. None, and nothing changed, if there is no room now. Without
+        `reuse` it starts from nothing.
+
+        `token_ids` is the sequence's own list: it may be kept, and grows as the sequence does, but never changes.
         """
         ...
 
@@ -66,12 +71,14 @@ class KVCache(Protocol):
         """
         ...
 
-    def commit(self, sequence_id: int, token_ids: ReadOnlySequence[int]) -> None:
-        """The KV of all of `token_ids` (the sequence's tokens from position 0) is computed, and may be reused."""
+    def commit(self, sequence_id: int, num_computed: int) -> None:
+        """The KV of the sequence's first `num_computed` tokens is computed, and may be reused."""
         ...
 
-    def release(self, sequence_id: int) -> None:
-        """The sequence ended or is preempted. What it committed may stay as cache; all else is free."""
+    def release(self, sequence_id: int, *, forget: bool = False) -> None:
+        """The sequence ended or is preempted. What it committed may stay as cache, unless `forget` says that it
+        can't be trusted (the step failed); all else is free.
+        """
         ...
 
     def placement(self, sequence_id: int) -> tuple[int, ...]:

@@ -84,6 +84,7 @@ class PromptLogprobs(NamedTuple):
     """
 
     sequence_id: int
+    start: int  # the chunk's
     entries: tuple[TokenLogprobs, ...]
 
 

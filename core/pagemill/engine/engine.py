@@ -1,0 +1,298 @@
+"""The engine's asynchronous face: requests in, streams of deltas out.
+
+`Engine` lives on one event loop and owns the open streams; scheduler and backend belong to the step loop's thread, to
+which it talks by messages only. May not import backends.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from pagemill.engine.scheduler import Scheduler, SchedulerConfig
+from pagemill.engine.statistics import EngineStats
+from pagemill.engine.step_loop import Cancellation, StepLoop, Stop, Submission
+from pagemill.engine.token_text import TokenText
+from pagemill.errors import (
+    ContextLengthError,
+    DrainingError,
+    EngineDeadError,
+    InvalidRequestError,
+    QueueFullError,
+    RequestTimeoutError,
+)
+from pagemill.generation import Delta, GenerationRequest
+
+if TYPE_CHECKING:
+    from pagemill.backends.base import Backend, ModelInfo, Tokenizer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """Limits that are the engine's own; those of the step are the backend's."""
+
+    max_num_queued_reqs: int = 512
+    enable_prefix_caching: bool = True
+    request_timeout_s: float = 0.0  # 0: none
+    retry_after_s: int = 1
+
+
+class Engine:
+    """One loaded model, generating for many clients at once.
+
+    `start` must be called on the event loop that will call everything else. A request takes as many places as it has
+    sequences (n): `max_num_seqs` of them run, `max_num_queued_reqs` wait, the rest are refused.
+    """
+
+    def __init__(self, backend: "Backend", config: EngineConfig | None = None) -> None:
+        self._backend = backend
+        self._config = config or EngineConfig()
+        self._token_text = TokenText(backend.tokenizer)
+        self._streams: dict[int, RequestStream] = {}  # open ones, by key
+        self._num_sequences = 0  # theirs, together
+        self._next_key = 0
+        self._draining = False
+        self._closed = False
+        self._death: str | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        scheduler = Scheduler(
+            backend.new_kv_cache(enable_prefix_caching=self._config.enable_prefix_caching),
+            SchedulerConfig(
+                max_num_seqs=backend.max_num_seqs,
+                max_num_batched_tokens=backend.max_num_batched_tokens,
+                eos_token_ids=backend.tokenizer.eos_token_ids,
+            ),
+        )
+        self._kv_cache = scheduler.kv_cache
+        self._step_loop = StepLoop(backend, scheduler, self._token_text.lookup, self._publish, self._died)
+
+    @property
+    def info(self) -> "ModelInfo":
+        return self._backend.info
+
+    @property
+    def tokenizer(self) -> "Tokenizer":
+        return self._backend.tokenizer
+
+    @property
+    def max_model_len(self) -> int:
+        """Longest sequence, prompt and output, in tokens."""
+        return self._backend.max_model_len
+
+    @property
+    def max_num_seqs(self) -> int:
+        """Most sequences that run at once."""
+        return self._backend.max_num_seqs
+
+    @property
+    def alive(self) -> bool:
+        """Whether the step loop runs: False after a failure that only a new process mends."""
+        return self._death is None
+
+    def num_unfinished(self) -> int:
+        """Requests that were accepted and have not ended."""
+        return len(self._streams)
+
+    def start(self) -> None:
+        """Start the step loop's thread."""
+        self._loop = asyncio.get_running_loop()
+        self._step_loop.start()
+
+    def generate(self, request: GenerationRequest) -> "RequestStream":
+        """Accept a request and return the stream of its deltas. Close the stream in any case (it is a context manager).
+
+        Raises:
+            ContextLengthError: the prompt leaves no room for a token.
+            InvalidRequestError: a token id is not in the vocabulary.
+            QueueFullError, DrainingError, EngineDeadError: not now, or not any more.
+        """
+        max_tokens = self._check(request)
+        key, self._next_key = self._next_key, self._next_key + 1
+        stream = RequestStream(self, key, request.n, self._config.request_timeout_s)
+        self._streams[key] = stream
+        self._num_sequences += request.n
+        self._idle.clear()
+        self._step_loop.send(Submission(key, request, max_tokens, time.monotonic()))
+        return stream
+
+    def stats(self) -> EngineStats:
+        """The engine at this moment, at most a step old."""
+        return self._step_loop.stats()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Refuse new requests, let the open ones end, abort what is left at the timeout."""
+        self._draining = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        if self._streams:
+            logger.warning("aborting %d requests that did not end within %g s", len(self._streams), timeout_s)
+        for stream in list(self._streams.values()):
+            stream.abort("the server is shutting down")
+
+    async def close(self) -> None:
+        """End what runs, stop the thread, free the model. Idempotent."""
+        self._draining = True
+        if self._closed:
+            return
+        self._closed = True
+        if self._loop is None:
+            self._backend.close()
+            return
+        self._step_loop.send(Stop())
+        await asyncio.to_thread(self._step_loop.join)
+
+    def cancel(self, key: int) -> None:
+        """The stream's client is gone. For `RequestStream`."""
+        if self._release(key):
+            self._step_loop.send(Cancellation(key))
+
+    def _check(self, request: GenerationRequest) -> int:
+        """Refuse what can't run now or ever. Returns the most tokens that the request may get."""
+        if self._death is not None:
+            raise EngineDeadError(self._death, retry_after_s=self._config.retry_after_s)
+        if self._draining:
+            raise DrainingError("the server is shutting down", retry_after_s=self._config.retry_after_s)
+        sampling = request.sampling
+        num_prompt_tokens = len(request.prompt_token_ids)
+        room = self.max_model_len - num_prompt_tokens
+        if room < min(1, 1 if sampling.max_tokens is None else sampling.max_tokens):
+            raise ContextLengthError(
+                f"This model's maximum context length is {self.max_model_len} tokens. However, your prompt contains "
+                f"{num_prompt_tokens} input tokens. Please reduce the length of the prompt.",
+                param="prompt",
+            )
+        vocab_size = self.tokenizer.vocab_size
+        if not 0 <= min(request.prompt_token_ids) <= max(request.prompt_token_ids) < vocab_size:
+            wrong = next(token for token in request.prompt_token_ids if not 0 <= token < vocab_size)
+            raise InvalidRequestError(f"prompt has token id {wrong}; the vocabulary has {vocab_size}", param="prompt")
+        for name, token_ids in (
+            ("logit_bias", [token_id for token_id, _bias in sampling.logit_bias]),
+            ("stop_token_ids", sampling.stop_token_ids),
+        ):
+            for token_id in token_ids:
+                if not 0 <= token_id < vocab_size:
+                    raise InvalidRequestError(
+                        f"{name} has token id {token_id}; the vocabulary has {vocab_size}", param=name
+                    )
+        max_tokens = room if sampling.max_tokens is None else min(sampling.max_tokens, room)
+        if not self._kv_cache.can_ever_hold(num_prompt_tokens + max_tokens):
+            raise ContextLengthError(
+                f"{num_prompt_tokens} prompt tokens and {max_tokens} output tokens do not fit the KV cache",
+                param="prompt",
+            )
+        capacity = self.max_num_seqs + self._config.max_num_queued_reqs
+        if self._streams and self._num_sequences + request.n > capacity:
+            raise QueueFullError(
+                f"{self._num_sequences} sequences run or wait; with n={request.n} more there would be over {capacity}",
+                retry_after_s=self._config.retry_after_s,
+            )
+        return max_tokens
+
+    def _publish(self, deltas: list[tuple[int, Delta]]) -> None:
+        """On the step loop's thread: hand a turn's deltas to the event loop, in one call."""
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody is left to read
+            self._loop.call_soon_threadsafe(self._deliver, deltas)
+
+    def _deliver(self, deltas: list[tuple[int, Delta]]) -> None:
+        streams = self._streams
+        for key, delta in deltas:
+            stream = streams.get(key)
+            if stream is not None and stream.push(delta):
+                self._release(key)
+
+    def _release(self, key: int) -> bool:
+        """A stream has ended. False if it had before."""
+        stream = self._streams.pop(key, None)
+        if stream is None:
+            return False
+        self._num_sequences -= stream.n
+        if not self._streams:
+            self._idle.set()
+        return True
+
+    def _died(self, reason: str) -> None:
+        """On the step loop's thread."""
+        self._death = reason
+
+
+class RequestStream:
+    """The deltas of one request's n sequences, interleaved, each told by its `choice_index`. An asynchronous iterator
+    that ends when every sequence has had its `finish_reason`, or when it is closed. For one reader.
+    """
+
+    def __init__(self, engine: Engine, key: int, n: int, timeout_s: float) -> None:
+        self.n = n
+        self._engine = engine
+        self._key = key
+        self._num_open = n
+        self._deltas: deque[Delta] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: Exception | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        if timeout_s > 0:
+            message = f"the request took longer than {timeout_s:g} s"
+            self._timer = asyncio.get_running_loop().call_later(timeout_s, self._fail, RequestTimeoutError(message))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Delta:
+        while not self._deltas:
+            if self._error is not None:
+                raise self._error
+            if self._num_open == 0:
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self._deltas.popleft()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def push(self, delta: Delta) -> bool:
+        """From the engine: a delta has come. Returns whether it was the last."""
+        self._deltas.append(delta)
+        if delta.finish_reason is not None:
+            self._num_open -= 1
+            if self._num_open == 0 and self._timer is not None:
+                self._timer.cancel()
+        self._wake()
+        return self._num_open == 0
+
+    def abort(self, reason: str) -> None:
+        """End the request; its reader gets a DrainingError after the deltas that have come."""
+        self._fail(DrainingError(reason))
+
+    def close(self) -> None:
+        """End what still runs; its KV is freed on the next turn of the step loop. Idempotent."""
+        self._num_open = 0
+        if self._timer is not None:
+            self._timer.cancel()
+        self._engine.cancel(self._key)
+        self._wake()
+
+    def _fail(self, error: Exception) -> None:
+        if self._num_open > 0:
+            self._error = error
+            self.close()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

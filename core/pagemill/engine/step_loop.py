@@ -1,0 +1,242 @@
+"""The one thread that owns the scheduler and the backend.
+
+    while running:  take the inbox -> schedule -> execute -> commit -> publish
+
+Requests, cancellations and the order to stop arrive in one inbox. All deltas of a turn leave in one call of `publish`,
+which hands them to the event loop. When nothing is to be done, the thread sleeps on the inbox. May not import backends
+or asyncio.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Sequence as ReadOnlySequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pagemill.engine.scheduler import Progress, Scheduler
+from pagemill.engine.sequence import Sequence
+from pagemill.engine.sequence_output import SequenceOutput
+from pagemill.engine.statistics import EngineStatistics, EngineStats
+from pagemill.engine.step import StepPlan, StepResult
+from pagemill.errors import BackendError
+from pagemill.generation import Delta, FinishReason, GenerationRequest
+
+if TYPE_CHECKING:
+    from pagemill.backends.base import Backend
+
+logger = logging.getLogger(__name__)
+
+MAX_SEED_PLUS_ONE = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A request on its way in. `key` names it in everything that is published."""
+
+    key: int
+    request: GenerationRequest
+    max_tokens: int
+    arrived_at: float  # time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """The request's client is gone: end what still runs, publish nothing more."""
+
+    key: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End everything that runs, close the backend, end the thread."""
+
+
+Message = Submission | Cancellation | Stop
+Publish = Callable[[list[tuple[int, Delta]]], None]
+
+
+class StepLoop:
+    """See the module. `publish` is called on the loop's thread with (key, delta) pairs, and may not block or raise.
+    `died` is called once if an error that is not the backend's ends the loop.
+    """
+
+    def __init__(
+        self,
+        backend: "Backend",
+        scheduler: Scheduler,
+        token_bytes: Callable[[bool], Callable[[int], bytes]],
+        publish: Publish,
+        died: Callable[[str], None],
+    ) -> None:
+        self._backend = backend
+        self._scheduler = scheduler
+        self._token_bytes = token_bytes
+        self._publish = publish
+        self._died = died
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._statistics = EngineStatistics()
+        self._outputs: dict[int, SequenceOutput] = {}  # by sequence id
+        self._keys: dict[int, int] = {}  # request key by sequence id
+        self._sequence_ids: dict[int, list[int]] = {}  # unfinished sequences by request key
+        self._next_sequence_id = 0
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="pagemill-step-loop", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def send(self, message: Message) -> None:
+        """From any thread."""
+        self._inbox.put(message)
+
+    def join(self) -> None:
+        """Wait until the thread has ended; after `Stop`."""
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def stats(self) -> EngineStats:
+        """From any thread; may be a step old."""
+        return self._statistics.snapshot(
+            num_running=self._scheduler.num_running,
+            num_waiting=self._scheduler.num_waiting + self._inbox.qsize(),
+            num_preemptions=self._scheduler.num_preemptions,
+            kv=self._scheduler.kv_cache.stats(),
+        )
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                self._take_inbox()
+                if self._scheduler.has_work:
+                    self._turn()
+        except Exception as error:  # whatever it is, every client must get an answer
+            logger.exception("the step loop died")
+            reason = f"the engine stopped on an internal error: {error}"
+            self._end_all(FinishReason.ERROR, reason)
+            self._died(reason)
+        finally:
+            self._backend.close()
+
+    def _take_inbox(self) -> None:
+        """Take all messages; when there is nothing else to do, wait for one."""
+        if not self._scheduler.has_work:
+            self._handle(self._inbox.get())
+        while not self._inbox.empty():
+            self._handle(self._inbox.get())
+
+    def _handle(self, message: Message) -> None:
+        if isinstance(message, Submission):
+            self._submit(message)
+        elif isinstance(message, Cancellation):
+            for sequence_id in self._sequence_ids.pop(message.key, []):
+                self._end(sequence_id, FinishReason.ABORT)
+        else:
+            self._end_all(FinishReason.ABORT)
+            self._stopping = True
+
+    def _submit(self, submission: Submission) -> None:
+        request = submission.request
+        token_bytes = self._token_bytes(request.sampling.skip_special_tokens)
+        sequence_ids = self._sequence_ids[submission.key] = []
+        for choice_index in range(request.n):
+            sequence_id, self._next_sequence_id = self._next_sequence_id, self._next_sequence_id + 1
+            sampling = request.sampling
+            if choice_index > 0 and sampling.seed is not None:
+                sampling = replace(sampling, seed=(sampling.seed + choice_index) % MAX_SEED_PLUS_ONE)
+            sequence = Sequence(
+                sequence_id,
+                request.request_id,
+                request.prompt_token_ids,
+                sampling,
+                max_tokens=submission.max_tokens,
+                priority=request.priority,
+            )
+            self._outputs[sequence_id] = SequenceOutput(sequence, choice_index, token_bytes, submission.arrived_at)
+            self._keys[sequence_id] = submission.key
+            sequence_ids.append(sequence_id)
+            self._scheduler.add(sequence)
+
+    def _turn(self) -> None:
+        """One step: schedule, execute, commit, publish."""
+        plan = self._scheduler.schedule()
+        if plan.started:
+            self._note_started(plan)
+        try:
+            result = self._backend.execute(plan)
+        except BackendError as error:
+            logger.exception("step %d failed", plan.step_id)
+            self._fail(plan, str(error))
+            return
+        deltas = self._advance(result, self._scheduler.commit(plan, result))
+        if plan.chunks:
+            self._statistics.iteration_tokens.observe(plan.num_tokens)
+        if deltas:
+            self._publish(deltas)
+
+    def _note_started(self, plan: StepPlan) -> None:
+        now = time.monotonic()
+        for start in plan.started:
+            output = self._outputs[start.sequence_id]
+            output.scheduled(now)
+            self._statistics.started(len(start.prompt_token_ids), output.sequence.num_cached)
+
+    def _advance(self, result: StepResult, steps: ReadOnlySequence[Progress]) -> list[tuple[int, Delta]]:
+        for prompt in result.prompt_logprobs:
+            self._outputs[prompt.sequence_id].add_prompt_logprobs(prompt.start, prompt.entries)
+        now = time.monotonic()
+        statistics, outputs, keys = self._statistics, self._outputs, self._keys
+        deltas = []
+        for progress in steps:
+            sequence_id = progress.sequence.sequence_id
+            output = outputs[sequence_id]
+            if output.last_token_at is None:
+                statistics.time_to_first_token.observe(now - output.arrived_at)
+            else:
+                statistics.inter_token_latency.observe(now - output.last_token_at)
+            delta = output.advance(progress, now)
+            deltas.append((keys[sequence_id], delta))
+            if delta.token_ids:
+                statistics.generation_tokens += 1
+            if delta.finish_reason is not None:
+                self._scheduler.finish(progress.sequence, delta.finish_reason)
+                self._forget(sequence_id, delta)
+        return deltas
+
+    def _fail(self, plan: StepPlan, error: str) -> None:
+        """The backend could not run the plan: its sequences end, the others go on."""
+        deltas = []
+        for chunk in plan.chunks:
+            key = self._keys[chunk.sequence_id]
+            delta = self._end(chunk.sequence_id, FinishReason.ERROR, error)
+            deltas.append((key, delta))
+        self._publish(deltas)
+
+    def _end_all(self, reason: FinishReason, error: str | None = None) -> None:
+        deltas = []
+        for sequence_id, key in list(self._keys.items()):
+            deltas.append((key, self._end(sequence_id, reason, error)))
+        if deltas:
+            self._publish(deltas)
+
+    def _end(self, sequence_id: int, reason: FinishReason, error: str | None = None) -> Delta:
+        """End a sequence from outside the scheduler. After an error its KV can't be trusted."""
+        output = self._outputs[sequence_id]
+        self._scheduler.finish(output.sequence, reason, forget=reason is FinishReason.ERROR)
+        delta = output.end(reason, time.monotonic(), error)
+        self._forget(sequence_id, delta)
+        return delta
+
+    def _forget(self, sequence_id: int, last: Delta) -> None:
+        """The sequence has had its last delta."""
+        del self._outputs[sequence_id]
+        key = self._keys.pop(sequence_id)
+        remaining = self._sequence_ids.get(key)
+        if remaining is not None:
+            remaining.remove(sequence_id)
+            if not remaining:
+                del self._sequence_ids[key]
+        if last.finish_reason is not None and last.timings is not None:
+            self._statistics.ended(last.finish_reason, last.usage, last.timings)
