@@ -1,0 +1,33 @@
+"""Routes for whoever operates a server: probes, version, metrics, load, and the tokenizer.
+
+Owns no state but the metrics registry, made at the first scrape. Imports no other dialect; prometheus-client only
+when it is scraped.
+"""
+
+from typing import TYPE_CHECKING
+
+from starlette.routing import BaseRoute, Route
+
+from pagemill.api.operations.probes import Probes
+from pagemill.api.operations.scrape import MetricsScrape
+from pagemill.api.operations.tokenization import Tokenization
+
+if TYPE_CHECKING:
+    from pagemill.api.context import ApiContext
+
+
+def routes(context: "ApiContext") -> list[BaseRoute]:
+    """All routes of this dialect."""
+    probes = Probes(context)
+    tokenization = Tokenization(context)
+    return [
+        Route("/livez", probes.livez),
+        Route("/readyz", probes.readyz),
+        Route("/health", probes.readyz),
+        Route("/ping", probes.readyz, methods=["GET", "POST"]),
+        Route("/version", probes.version),
+        Route("/load", probes.load),
+        Route("/metrics", MetricsScrape(context).respond),
+        Route("/tokenize", tokenization.tokenize, methods=["POST"]),
+        Route("/detokenize", tokenization.detokenize, methods=["POST"]),
+    ]

@@ -1,0 +1,53 @@
+"""What load balancers and orchestrators ask: is the process alive, would a request be served, how much runs.
+
+Owns no state. Touches the pool only; never waits for a load.
+"""
+
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from pagemill import __version__
+from pagemill.errors import DrainingError, EngineDeadError, ModelNotReadyError, UnavailableError
+
+if TYPE_CHECKING:
+    from pagemill.api.context import ApiContext
+
+
+class Probes:
+    """The probe routes. Liveness answers as long as the event loop turns; all others speak of serving requests."""
+
+    def __init__(self, context: "ApiContext") -> None:
+        self._pool = context.pool
+        self._retry_after_s = context.settings.retry_after_s
+
+    async def livez(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(self, request: Request) -> Response:
+        """200, or 503 with the reason. Also `/health` (as vLLM's: 503 when the engine is dead) and `/ping`."""
+        if not self._pool.ready:
+            raise self._unready()
+        return JSONResponse({"status": "ok"})
+
+    async def version(self, request: Request) -> Response:
+        return JSONResponse({"version": __version__})
+
+    async def load(self, request: Request) -> Response:
+        """How many requests were accepted and have not ended."""
+        num_unfinished = sum(status.model.engine.num_unfinished() for status in self._pool.loaded())
+        return JSONResponse({"server_load": num_unfinished})
+
+    def _unready(self) -> UnavailableError:
+        pool, name = self._pool, self._pool.references()[0].name
+        if not pool.alive:
+            return EngineDeadError(
+                "the engine stopped on an error; restart the server", retry_after_s=self._retry_after_s
+            )
+        if pool.failure is not None:
+            reason = f"{name} could not be loaded: {pool.failure.message}"
+            return ModelNotReadyError(reason, retry_after_s=self._retry_after_s)
+        if pool.loading:
+            return ModelNotReadyError(f"{name} is loading", retry_after_s=self._retry_after_s)
+        return DrainingError("the server is shutting down", retry_after_s=self._retry_after_s)
