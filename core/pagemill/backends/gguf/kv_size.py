@@ -1,0 +1,127 @@
+"""How much memory keys and values take, and so how long sequences can be. Owns no state; may not import llama_cpp.
+
+Sizes are computed from the file's metadata, before anything is allocated. Where an architecture shares or shrinks some
+layers' KV in its own way the result is too large, never too small.
+"""
+
+from dataclasses import dataclass
+from logging import getLogger
+
+from pagemill.backends.gguf.model import Model
+from pagemill.backends.gguf.options import GGUFOptions
+from pagemill.errors import ModelLoadError
+
+logger = getLogger(__name__)
+
+BYTES_PER_VALUE = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
+CELL_PADDING = 256  # llama.cpp rounds a sequence's room up to this many tokens
+STATE_BYTES_PER_VALUE = 4  # recurrent states are kept in f32
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class KVSize:
+    """Bytes of KV for each token of a sequence, and of recurrent state for each sequence."""
+
+    bytes_per_token: int
+    bytes_per_sequence: int
+
+    def of_slot(self, num_tokens: int) -> int:
+        """Bytes that one slot for sequences of `num_tokens` takes."""
+        return padded(num_tokens) * self.bytes_per_token + self.bytes_per_sequence
+
+
+def padded(num_tokens: int) -> int:
+    """Round up as llama.cpp does."""
+    return -(-num_tokens // CELL_PADDING) * CELL_PADDING
+
+
+def kv_size(model: Model, kv_type: str) -> KVSize:
+    """Compute the sizes of a model's KV in a type ("f16", "q8_0", "q4_0")."""
+    values = _Values(model)
+    num_layers = values.number("block_count", 0)
+    heads = values.per_layer("attention.head_count", num_layers, [0] * num_layers)
+    kv_heads = values.per_layer("attention.head_count_kv", num_layers, heads)
+    head_size = values.number("embedding_length", 0) // max([1, *heads])
+    key_length = max(values.number("attention.key_length", head_size), values.number("attention.key_length_swa", 0))
+    value_length = max(
+        values.number("attention.value_length", head_size), values.number("attention.value_length_swa", 0)
+    )
+    if values.number("attention.key_length_mla", 0) > 0:
+        value_length = 0  # multi-head latent attention: the values are part of the cached keys
+    num_values = sum(kv_heads) * (key_length + value_length)
+    if bool(model.library.c.llama_model_is_recurrent(model.handle)):
+        num_values = 0  # every layer keeps a state
+    state = _state_values(values) * num_layers if model.is_recurrent else 0
+    return KVSize(int(num_values * BYTES_PER_VALUE[kv_type]), state * STATE_BYTES_PER_VALUE)
+
+
+def choose_max_model_len(size: KVSize, context_length: int, options: GGUFOptions, budget_bytes: int) -> int:
+    """How long sequences may be, so that `options.max_num_seqs` slots fit the budget.
+
+    Raises:
+        ModelLoadError: `options.max_model_len` doesn't fit, or not even short sequences do; gives the numbers.
+    """
+    slots = options.max_num_seqs
+    room = budget_bytes // slots - size.bytes_per_sequence
+    longest = room // size.bytes_per_token // CELL_PADDING * CELL_PADDING if size.bytes_per_token else context_length
+    if options.max_model_len is not None:
+        wanted = options.max_model_len
+        if 0 < context_length < wanted:
+            logger.warning("max_model_len %d is beyond the %d tokens the model was trained for", wanted, context_length)
+        if size.of_slot(wanted) * slots > budget_bytes:
+            raise ModelLoadError(
+                f"max_model_len {wanted} with max_num_seqs {slots} needs {size.of_slot(wanted) * slots / MIB:.0f} MiB "
+                f"of KV cache, and {budget_bytes / MIB:.0f} MiB may be used: that is {max(0, longest)} tokens each. "
+                "Lower one of them, choose a smaller kv_cache_dtype, or raise kv_cache_memory_bytes"
+            )
+        return wanted
+    if room < 0 or longest < 1:
+        raise ModelLoadError(
+            f"max_num_seqs {slots} needs {size.of_slot(1) * slots / MIB:.0f} MiB of KV cache at the least, and "
+            f"{budget_bytes / MIB:.0f} MiB may be used. Lower it, choose a smaller kv_cache_dtype, or raise "
+            "kv_cache_memory_bytes"
+        )
+    if context_length and size.of_slot(context_length) * slots <= budget_bytes:
+        return context_length
+    logger.warning(
+        "max_model_len is %d, not the model's %d: so %d sequences fit %.0f MiB of KV cache (of all, %.0f MiB)",
+        longest,
+        context_length,
+        slots,
+        budget_bytes / MIB,
+        size.of_slot(context_length) * slots / MIB,
+    )
+    return longest
+
+
+def _state_values(values: "_Values") -> int:
+    """Values of one layer's recurrent state: Mamba's convolution and SSM state, or RWKV's shift and WKV state."""
+    inner, state = values.number("ssm.inner_size", 0), values.number("ssm.state_size", 0)
+    groups, kernel = values.number("ssm.group_count", 0), values.number("ssm.conv_kernel", 0)
+    mamba = max(0, kernel - 1) * (inner + 2 * groups * state) + inner * state
+    embedding, head = values.number("embedding_length", 0), values.number("wkv.head_size", 0)
+    rwkv = embedding * (head + values.number("token_shift_count", 2)) if head else 0
+    short_convolution = embedding * max(0, values.number("shortconv.l_cache", 0) - 1)
+    return mamba + rwkv + short_convolution
+
+
+class _Values:
+    """The architecture's numbers in a model's metadata. Arrays make it read the file, scalars don't."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._prefix = model.architecture + "."
+
+    def number(self, name: str, default: int) -> int:
+        text = self._model.text(self._prefix + name)
+        return int(text) if text is not None and text.isdigit() else default
+
+    def per_layer(self, name: str, num_layers: int, default: list[int]) -> list[int]:
+        text = self._model.text(self._prefix + name)
+        if text is not None and text.isdigit():
+            return [int(text)] * num_layers
+        found = self._model.file_metadata.get(self._prefix + name)
+        if isinstance(found, list) and all(isinstance(item, int) for item in found):
+            return found[:num_layers]
+        return default

@@ -1,0 +1,106 @@
+"""The llama.cpp library: its import, its one-time initialisation, and its log lines routed into `logging`.
+
+Owns the process's llama.cpp log callback, which C keeps a pointer to: it must live as long as the process, so
+`load_library` makes it once and never lets it go.
+"""
+
+import ctypes
+import importlib
+import importlib.util
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from logging import DEBUG, ERROR, INFO, getLogger
+from types import ModuleType
+
+from pagemill.errors import ModelLoadError
+
+logger = getLogger(__name__)
+
+# enum ggml_log_level -> ours. Its "info" is a screenful for each load, its warnings mostly explain defaults.
+LEVELS = {1: DEBUG, 2: INFO, 3: ERROR, 4: DEBUG}
+CONTINUATION = 5  # the text goes on from the last one
+
+
+@dataclass(slots=True)
+class LogRouter:
+    """Takes llama.cpp's log lines. A thread that captures gets its own error lines instead of the log."""
+
+    captures: dict[int, list[str]] = field(default_factory=dict)  # by thread id
+    level: int = DEBUG  # of the last line
+
+    def write(self, level: int, text: bytes | None, _user_data: object) -> None:
+        """The callback. Called from C, also from llama.cpp's own threads: it may not raise."""
+        if level != CONTINUATION:
+            self.level = LEVELS.get(level, DEBUG)
+        captured = self.captures.get(threading.get_ident())
+        if captured is None and not logger.isEnabledFor(self.level):
+            return
+        line = (text or b"").decode("utf-8", errors="replace").strip()
+        if not line or line == ".":
+            return
+        if captured is not None and self.level == ERROR:
+            captured.append(line)
+        else:
+            logger.log(self.level, "%s", line)
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """llama.cpp, ready to use. `c` is the module of its C functions (`c.llama_decode`, ...)."""
+
+    c: ModuleType
+    router: LogRouter
+    callback: object  # the C function pointer of router.write; kept here so that it is never freed
+
+    @contextmanager
+    def captured_errors(self) -> Iterator[list[str]]:
+        """Collects the error lines that this thread's calls write, to put them into an exception."""
+        lines: list[str] = []
+        self.router.captures[threading.get_ident()] = lines
+        try:
+            yield lines
+        finally:
+            del self.router.captures[threading.get_ident()]
+
+
+@cache
+def load_library() -> Library:
+    """Import and initialise llama.cpp; later calls give the same.
+
+    Raises:
+        ModelLoadError: llama-cpp-python is not installed, or its library doesn't load.
+    """
+    c = _import_binding()
+    router = LogRouter()
+    callback = c.llama_log_callback(router.write)
+    c.llama_log_set(callback, ctypes.c_void_p(0))
+    c.llama_backend_init()
+    return Library(c, router, callback)
+
+
+def _import_binding() -> ModuleType:
+    """The module of C functions, without the package around it.
+
+    The package's `__init__` imports the high-level `Llama` class and its dependencies, a third of the import time. So
+    for the moment of the import an empty package stands in for it; whoever imports `llama_cpp` later gets the real one.
+    """
+    name = "llama_cpp.llama_cpp"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.find_spec("llama_cpp")
+    if spec is None or spec.submodule_search_locations is None:
+        raise ModelLoadError("GGUF models need llama-cpp-python: pip install 'pagemill[gguf]'")
+    stand_in = ModuleType("llama_cpp")
+    stand_in.__path__ = list(spec.submodule_search_locations)
+    sys.modules["llama_cpp"] = stand_in
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError, RuntimeError) as error:
+        raise ModelLoadError(f"llama-cpp-python can't be loaded: {error}") from error
+    finally:
+        if sys.modules.get("llama_cpp") is stand_in:
+            del sys.modules["llama_cpp"]

@@ -1,0 +1,99 @@
+"""The model's own tokenizer, by llama.cpp's vocabulary functions, which are safe to call from several threads.
+
+Owns only caches: a lost race between threads computes an entry twice, to the same value. The vocabulary belongs to the
+model: nothing may be called after the model is freed.
+"""
+
+import ctypes
+from functools import cached_property
+
+from pagemill.backends.gguf.library import Library
+from pagemill.errors import InvalidRequestError
+
+PIECE_BYTES = 64  # longer pieces are read again
+ATTRIBUTES_WITHOUT_TEXT = 1 | 8  # LLAMA_TOKEN_ATTR_UNKNOWN | LLAMA_TOKEN_ATTR_CONTROL, as llama_token_to_piece has it
+
+
+class GGUFTokenizer:
+    """See `pagemill.backends.base.Tokenizer`."""
+
+    def __init__(self, library: Library, vocab: int) -> None:
+        self._c = library.c
+        self._vocab = vocab  # llama_vocab *
+        self._bytes_of: dict[int, bytes] = {}
+        self._special: dict[int, bool] = {}
+
+    @cached_property
+    def vocab_size(self) -> int:
+        return int(self._c.llama_vocab_n_tokens(self._vocab))
+
+    @cached_property
+    def bos_token(self) -> str:
+        return self._name_of(self._c.llama_vocab_bos(self._vocab))
+
+    @cached_property
+    def eos_token(self) -> str:
+        return self._name_of(self._c.llama_vocab_eos(self._vocab))
+
+    @cached_property
+    def eos_token_ids(self) -> frozenset[int]:
+        is_eog, vocab = self._c.llama_vocab_is_eog, self._vocab
+        return frozenset(token_id for token_id in range(self.vocab_size) if is_eog(vocab, token_id))
+
+    @cached_property
+    def adds_space_prefix(self) -> bool:
+        """Whether `encode` puts a space before the text (SentencePiece), which `token_bytes` then has too."""
+        ids = self.encode("a", add_special=False, parse_special=False)
+        return b"".join(map(self.token_bytes, ids)).startswith(b" ")
+
+    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        data = _utf8(text)
+        size = len(data) + 16  # no token is shorter than a byte; BOS, EOS and a space prefix come on top
+        while True:
+            ids = (ctypes.c_int32 * size)()
+            count = self._c.llama_tokenize(self._vocab, data, len(data), ids, size, add_special, parse_special)
+            if count >= 0:
+                return ids[:count]
+            if count == -(2**31):
+                raise InvalidRequestError(f"a text of {len(data)} bytes is too long to tokenize", param="prompt")
+            size = -count
+
+    def token_bytes(self, token_id: int) -> bytes:
+        known = self._bytes_of.get(token_id)
+        if known is None:
+            known = self._bytes_of[token_id] = self._read_piece(token_id)
+        return known
+
+    def is_special(self, token_id: int) -> bool:
+        known = self._special.get(token_id)
+        if known is None:
+            self._check(token_id)
+            attributes = self._c.llama_vocab_get_attr(self._vocab, token_id)
+            known = self._special[token_id] = bool(attributes & ATTRIBUTES_WITHOUT_TEXT)
+        return known
+
+    def _read_piece(self, token_id: int) -> bytes:
+        self._check(token_id)
+        size = PIECE_BYTES
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            count = self._c.llama_token_to_piece(self._vocab, token_id, buffer, size, 0, True)
+            if count >= 0:
+                return buffer.raw[:count]
+            size = -count
+
+    def _check(self, token_id: int) -> None:
+        """llama.cpp throws through C, which ends the process, on an id that is not in the vocabulary."""
+        if not 0 <= token_id < self.vocab_size:
+            raise InvalidRequestError(f"token id {token_id} is not in the vocabulary of {self.vocab_size}")
+
+    def _name_of(self, token_id: int) -> str:
+        return "" if token_id < 0 else self.token_bytes(token_id).decode("utf-8", errors="replace")
+
+
+def _utf8(text: str) -> bytes:
+    """JSON can carry half a surrogate pair, which has no UTF-8: it becomes U+FFFD."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
