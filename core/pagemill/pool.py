@@ -70,7 +70,7 @@ class _Slot:
     loading: "asyncio.Task[None] | None" = None
     unloading: "asyncio.Task[None] | None" = None
     failure: PagemillError | None = None  # of the last load, until the next one begins
-    was_loaded: bool = False
+    info: "ModelInfo | None" = None  # since the first load
     num_leases: int = 0  # held, or waiting for the load
     idle: asyncio.Event = field(default_factory=asyncio.Event)  # set while num_leases is 0
     expiry: asyncio.TimerHandle | None = None
@@ -114,6 +114,10 @@ class ModelPool:
         """Raises ModelNotFoundError if no model has that name."""
         return self._slot(name).reference
 
+    def info(self, name: str) -> "ModelInfo | None":
+        """What is known of a model since it was last loaded; also when it has been unloaded again."""
+        return self._slot(name).info
+
     def loaded(self) -> list[LoadedModelStatus]:
         """The loaded models; of one in use, `expires_at` is what it would be if it became idle now."""
         return [LoadedModelStatus(slot.model, _expires_at(slot)) for slot in self._slots if slot.model is not None]
@@ -137,7 +141,7 @@ class ModelPool:
     def ready(self) -> bool:
         """Whether a request would be served now. A model that was unloaded because it was idle counts as ready."""
         first = self._slots[0]
-        loaded = first.was_loaded and first.loading is None and first.failure is None
+        loaded = first.info is not None and first.loading is None and first.failure is None
         return loaded and not self._draining and self.alive
 
     def lease(self, name: str, keep_alive_s: float | None = None) -> AbstractAsyncContextManager[LoadedModel]:
@@ -227,7 +231,7 @@ class ModelPool:
             async with self._turn:
                 started = time.perf_counter()
                 slot.model = await self._load(slot.reference)
-            slot.was_loaded = True
+            slot.info = slot.model.info
             logger.info("loaded %s in %.2f s", name, time.perf_counter() - started)
         except PagemillError as error:
             slot.failure = error

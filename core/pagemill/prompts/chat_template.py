@@ -54,7 +54,7 @@ class ChatTemplate:
         return _cut_at_mark(text) if continue_final_message else text
 
     def _render(self, variables: Mapping[str, object]) -> str:
-        template = self._compiled()
+        template = self.compile()
         from pagemill.prompts.jinja_environment import RaisedByTemplateError
 
         try:
@@ -67,7 +67,13 @@ class ChatTemplate:
                 f"the model's chat template can't render these messages: {reason}", param="messages"
             ) from error
 
-    def _compiled(self) -> "Template":
+    def compile(self) -> "Template":
+        """Compile the template now rather than at the first rendering: importing jinja2 takes tens of milliseconds, which
+        a loader can spend in a thread beside the model's load.
+
+        Raises:
+            ModelLoadError: the template is not valid Jinja.
+        """
         if self._template is None:
             from jinja2.exceptions import TemplateError
 

@@ -1,0 +1,3 @@
+"""The Ollama dialect: what Ollama's own clients speak, under `/api` and `/`."""
+
+from pagemill.api.ollama.endpoints import routes as routes

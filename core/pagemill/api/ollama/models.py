@@ -1,0 +1,120 @@
+"""What Ollama's clients are told of models: tags (those that can be served), ps (those loaded), show (one, in full).
+
+Owns no state: the pool knows the models. What reads a model's file runs in a thread.
+"""
+
+import asyncio
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from pagemill.api.ollama import timestamp
+from pagemill.store.references import ModelReference, with_tag
+
+if TYPE_CHECKING:
+    from pagemill.backends.base import ModelInfo
+    from pagemill.pool import LoadedModel, LoadedModelStatus, ModelPool
+
+LONG_ARRAY = 5  # longer arrays of the metadata are shown only if the client wants it verbose
+LEFT_OUT = frozenset({"general.name", "tokenizer.chat_template"})  # of model_info, as in Ollama: shown elsewhere
+
+
+async def tags(pool: "ModelPool") -> dict[str, object]:
+    """GET /api/tags: newest first."""
+    references = sorted(pool.references(), key=lambda reference: reference.modified_at, reverse=True)
+    return {"models": [await _tag(reference, pool.info(reference.name)) for reference in references]}
+
+
+async def _tag(reference: ModelReference, info: "ModelInfo | None") -> dict[str, object]:
+    return {
+        "name": with_tag(reference.name),
+        "model": with_tag(reference.name),
+        "modified_at": timestamp.of(reference.modified_at),
+        "size": reference.size_bytes,
+        "digest": await _digest(reference),
+        "details": _details(reference, info),
+    }
+
+
+async def processes(pool: "ModelPool") -> dict[str, object]:
+    """GET /api/ps."""
+    return {"models": [await _process(status) for status in pool.loaded()]}
+
+
+async def _process(status: "LoadedModelStatus") -> dict[str, object]:
+    model = status.model
+    return {
+        "name": with_tag(model.name),
+        "model": with_tag(model.name),
+        "size": model.info.memory_bytes,
+        "digest": await _digest(model.reference),
+        "details": _details(model.reference, model.info),
+        "expires_at": timestamp.of(_expiry(status)),
+        "size_vram": 0,
+        "context_length": model.engine.max_model_len,
+    }
+
+
+def _expiry(status: "LoadedModelStatus") -> datetime:
+    return status.expires_at or status.model.loaded_at + timestamp.FOREVER
+
+
+async def show(model: "LoadedModel", *, verbose: bool) -> dict[str, object]:
+    """POST /api/show."""
+    reference, info = model.reference, model.info
+    template = model.chat_template.source if model.chat_template is not None else ""
+    metadata = await asyncio.to_thread(_model_info, info, verbose)
+    license_text = info.metadata.get("general.license.text") or info.metadata.get("general.license")
+    shown: dict[str, object] = {
+        "modelfile": f'FROM {with_tag(reference.name)}\nTEMPLATE """{template}"""\n',
+        "parameters": _parameters(model),
+        "template": template,
+        "details": _details(reference, info),
+        "model_info": metadata,
+        "capabilities": ["completion"],
+        "modified_at": timestamp.of(reference.modified_at),
+    }
+    if isinstance(license_text, str):
+        shown["license"] = license_text
+    return shown
+
+
+def _model_info(info: "ModelInfo", verbose: bool) -> dict[str, object]:
+    """The file's metadata; without `verbose`, long arrays are shown empty."""
+    found: dict[str, object] = {"general.parameter_count": info.num_parameters}
+    for key, value in info.metadata.items():
+        if key not in LEFT_OUT:
+            is_long = isinstance(value, list | tuple) and len(value) > LONG_ARRAY
+            found[key] = [] if is_long and not verbose else value
+    return found
+
+
+def _parameters(model: "LoadedModel") -> str:
+    """What ends an answer, in a Modelfile's form: the only parameters that a model file sets."""
+    tokenizer = model.tokenizer
+    names = (tokenizer.token_bytes(token_id).decode("utf-8", "replace") for token_id in sorted(tokenizer.eos_token_ids))
+    return "\n".join(f'stop                           "{name}"' for name in names)
+
+
+def _details(reference: ModelReference, info: "ModelInfo | None") -> dict[str, object]:
+    family = info.architecture if info is not None else ""
+    return {
+        "parent_model": "",
+        "format": info.format if info is not None else reference.format,
+        "family": family,
+        "families": [family] if family else None,
+        "parameter_size": human_number(info.num_parameters) if info is not None else "",
+        "quantization_level": info.quantization if info is not None else "",
+    }
+
+
+async def _digest(reference: ModelReference) -> str:
+    return (await asyncio.to_thread(reference.digest)).removeprefix("sha256:")
+
+
+def human_number(count: int) -> str:
+    """A number of parameters as Ollama writes it (`format.HumanNumber`): 5.24M, 8B, 1.5B, 700K."""
+    for unit, name, digits in ((10**9, "B", 1), (10**6, "M", 2), (10**3, "K", 0)):
+        if count >= unit:
+            number = count / unit
+            return f"{number:.{0 if number.is_integer() else digits}f}{name}"
+    return str(count)

@@ -1,0 +1,158 @@
+"""Ollama's `options`: read with its types and defaults, and turned into `SamplingParams`.
+
+Owns no state. This is the one place where unknown keys pass, as Ollama lets them, with a warning in the log; so do
+options about how a model is loaded, since models here are loaded as the server's settings say.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pagemill.api.wire import shown
+from pagemill.errors import InvalidRequestError
+from pagemill.generation import SamplingParams
+
+logger = logging.getLogger(__name__)
+
+INTEGERS = frozenset({"num_ctx", "num_keep", "num_predict", "seed", "top_k", "repeat_last_n"})
+FLOATS = frozenset(
+    {"top_p", "min_p", "typical_p", "repeat_penalty", "temperature", "presence_penalty", "frequency_penalty"}
+)
+LOAD_INTEGERS = frozenset({"num_batch", "num_gpu", "main_gpu", "num_thread"})
+LOAD_BOOLEANS = frozenset({"use_mmap"})
+OPTION_OF_FIELD = {"repetition_penalty": "repeat_penalty", "max_tokens": "num_predict"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Ollama's options that concern a generation, with its defaults."""
+
+    num_ctx: int | None = None  # tokens that this request may use of the context; None: all
+    num_keep: int = 4  # tokens at the start of a generate prompt that `truncate` keeps
+    num_predict: int = -1  # -1 and -2: as many as the context holds
+    seed: int = -1  # -1: not reproducible
+    top_k: int = 40  # 0 or less: off
+    top_p: float = 0.9
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repeat_last_n: int = 64  # 0: off; -1: all of the context
+    repeat_penalty: float = 1.0
+    temperature: float = 0.8
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(self.num_ctx is None or self.num_ctx >= 1, "num_ctx", self.num_ctx, "at least 1")
+        _require(self.num_predict >= -2, "num_predict", self.num_predict, "-1, -2 or at least 0")
+        _require(self.repeat_last_n >= -1, "repeat_last_n", self.repeat_last_n, "-1 or at least 0")
+        self.sampling(max_tokens=0, logprobs=None)  # raises for what is out of range, before a model is loaded
+
+    def context_length(self, max_model_len: int) -> int:
+        """How many tokens prompt and output may have. A `num_ctx` beyond the loaded context is cut to that: clients
+        send it as a wish on every request, and one whose prompt does not fit is refused in any case.
+        """
+        if self.num_ctx is None:
+            return max_model_len
+        if self.num_ctx > max_model_len:
+            logger.warning("num_ctx is %s, the model is loaded with a context of %s", self.num_ctx, max_model_len)
+        return min(self.num_ctx, max_model_len)
+
+    def sampling(self, *, max_tokens: int, logprobs: int | None) -> SamplingParams:
+        """The sampling of one request.
+
+        Raises:
+            InvalidRequestError: a value is out of its range; names the option.
+        """
+        top_k, top_p = max(self.top_k, 0), self.top_p
+        if top_p == 0:  # llama.cpp, which Ollama hands it to, keeps just the most likely token
+            top_k, top_p = 1, 1.0
+        try:
+            return SamplingParams(
+                max_tokens=max_tokens,
+                temperature=self.temperature,
+                top_k=top_k,
+                top_p=top_p,
+                min_p=self.min_p,
+                typical_p=self.typical_p,
+                repetition_penalty=self.repeat_penalty,
+                presence_penalty=self.presence_penalty,
+                frequency_penalty=self.frequency_penalty,
+                penalty_last_n=None if self.repeat_last_n < 0 else self.repeat_last_n,
+                seed=None if self.seed == -1 else self.seed,
+                stop=self.stop,
+                logprobs=logprobs,
+            )
+        except InvalidRequestError as error:
+            raise _in_ollama_terms(error) from error
+
+
+def read_options(given: Mapping[str, object] | None, *, max_stop: int) -> Options:
+    """The options of a request. An option that is null is as if absent.
+
+    Raises:
+        InvalidRequestError: one has a wrong type or value; names it.
+    """
+    values: dict[str, object] = {}
+    for name, value in (given or {}).items():
+        if value is None:
+            continue
+        if name in INTEGERS:
+            values[name] = _integer(name, value)
+        elif name in FLOATS:
+            values[name] = _number(name, value)
+        elif name == "stop":
+            values[name] = _strings(name, value, max_stop)
+        else:
+            _warn_of(name, value)
+    return Options(**values)  # type: ignore[arg-type]  # checked by name above
+
+
+def _warn_of(name: str, value: object) -> None:
+    if name in LOAD_INTEGERS:
+        _integer(name, value)
+    elif name in LOAD_BOOLEANS:
+        if not isinstance(value, bool):
+            raise _wrong_type(name, "boolean", value)
+    else:
+        logger.warning("option %s has no effect: it is not known", shown(name))
+        return
+    logger.warning("option %s has no effect: the server's settings say how models are loaded", name)
+
+
+def _integer(name: str, value: object) -> int:
+    if isinstance(value, float) and value.is_integer():  # JSON has one kind of number, and clients write 10.0
+        return int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _wrong_type(name, "integer", value)
+    return value
+
+
+def _number(name: str, value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) > 1e308:
+        raise _wrong_type(name, "float", value)
+    return float(value)
+
+
+def _strings(name: str, value: object, max_count: int) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise _wrong_type(name, "array of strings", value)
+    if len(value) > max_count:
+        raise InvalidRequestError(
+            f'option "{name}" has {len(value)} strings, at most {max_count} are allowed', param=name
+        )
+    return tuple(value)
+
+
+def _wrong_type(name: str, kind: str, value: object) -> InvalidRequestError:
+    return InvalidRequestError(f'option "{name}" must be of type {kind}, got {shown(value)}', param=name)
+
+
+def _in_ollama_terms(error: InvalidRequestError) -> InvalidRequestError:
+    name = OPTION_OF_FIELD.get(error.param or "", error.param)
+    return InvalidRequestError(error.message.replace(error.param or "", name or "", 1), param=name)
+
+
+def _require(condition: bool, name: str, value: object, rule: str) -> None:
+    if not condition:
+        raise InvalidRequestError(f"{name} must be {rule}, got {value!r}", param=name)

@@ -1,0 +1,138 @@
+"""The bodies of Ollama's requests, and the checks that need only the body.
+
+Owns no state. Field names are Ollama's (`api/types.go`). A field that is not listed is refused by its name.
+"""
+
+from typing import Any
+
+from pagemill.api.wire import WireModel
+from pagemill.errors import InvalidRequestError, UnsupportedParameterError
+from pagemill.settings import Settings
+
+ROLES = ("system", "user", "assistant")
+THINK_LEVELS = ("high", "medium", "low")
+
+
+class Message(WireModel):
+    """One message of a chat. `content` may be absent, which is the same as empty."""
+
+    role: str
+    content: str | None = None
+    thinking: str | None = None
+    images: list[str] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_name: str | None = None
+    tool_call_id: str | None = None
+
+
+class ModelRequest(WireModel):
+    """What generate and chat have in common."""
+
+    model: str = ""
+    stream: bool | None = True
+    format: Any = None
+    keep_alive: str | int | float | None = None
+    options: dict[str, Any] | None = None
+    think: bool | str | None = None
+    truncate: bool | None = None
+    shift: bool | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+
+    @property
+    def streamed(self) -> bool:
+        return self.stream is not False
+
+    def num_logprobs(self, settings: Settings) -> int | None:
+        """How many alternatives each token's logprobs have; None: no logprobs.
+
+        Raises:
+            InvalidRequestError: top_logprobs is out of range, or given without logprobs.
+        """
+        top = self.top_logprobs or 0
+        if not 0 <= top <= settings.max_logprobs:
+            message = f"top_logprobs must be between 0 and {settings.max_logprobs}, got {top}"
+            raise InvalidRequestError(message, param="top_logprobs")
+        if self.logprobs:
+            return top
+        if top:
+            raise InvalidRequestError(f"top_logprobs is {top}, but logprobs is not true", param="top_logprobs")
+        return None
+
+    def refuse_unsupported(self) -> None:
+        """Raises InvalidRequestError for what this server can't do, in Ollama's words where it has them."""
+        if isinstance(self.think, str) and self.think not in ("", *THINK_LEVELS):
+            message = f'invalid think value: {self.think!r} (must be "high", "medium", "low", true, or false)'
+            raise InvalidRequestError(message, param="think")
+        if self.think:
+            raise lacks(self.model, "thinking", "think")
+        if self.format not in (None, ""):
+            raise UnsupportedParameterError(f"format is not supported, got {self.format!r}", param="format")
+        if self.shift:
+            message = "shift: true is not supported: a generation ends where the context is full"
+            raise UnsupportedParameterError(message, param="shift")
+
+
+class GenerateRequest(ModelRequest):
+    """POST /api/generate."""
+
+    prompt: str | None = None
+    suffix: str | None = None
+    system: str | None = None
+    template: str | None = None
+    context: list[int] | None = None
+    raw: bool | None = None
+    images: list[str] | None = None
+
+    def refuse_unsupported(self) -> None:
+        """See the base class."""
+        if self.raw and (self.template or self.system or self.context):
+            raise InvalidRequestError("raw mode does not support template, system, or context", param="raw")
+        super().refuse_unsupported()
+        if self.suffix:
+            raise lacks(self.model, "insert", "suffix")
+        if self.images:
+            raise lacks(self.model, "vision", "images")
+        if self.template:
+            message = "template is not supported: the model's own chat template is used, or none with raw: true"
+            raise UnsupportedParameterError(message, param="template")
+
+
+class ChatRequest(ModelRequest):
+    """POST /api/chat."""
+
+    messages: list[Message] | None = None
+    tools: list[dict[str, Any]] | None = None
+
+    def refuse_unsupported(self) -> None:
+        """See the base class."""
+        super().refuse_unsupported()
+        if self.tools:
+            raise lacks(self.model, "tools", "tools")
+        for index, message in enumerate(self.messages or ()):
+            self._check(message, f"messages[{index}]")
+
+    def _check(self, message: Message, path: str) -> None:
+        if message.tool_calls or message.tool_name or message.tool_call_id or message.role == "tool":
+            raise lacks(self.model, "tools", path)
+        if message.role not in ROLES:
+            raise InvalidRequestError(
+                f"{path}.role must be one of {', '.join(ROLES)}, got {message.role!r}", param=path
+            )
+        if message.images:
+            raise lacks(self.model, "vision", f"{path}.images")
+        if message.thinking:
+            raise lacks(self.model, "thinking", f"{path}.thinking")
+
+
+class ShowRequest(WireModel):
+    """POST /api/show. `name` is the older name of `model`."""
+
+    model: str = ""
+    name: str = ""
+    verbose: bool | None = None
+
+
+def lacks(model: str, capability: str, param: str) -> UnsupportedParameterError:
+    """Ollama's words for a model that can't do something."""
+    return UnsupportedParameterError(f'"{model}" does not support {capability}', param=param)
