@@ -1,0 +1,161 @@
+"""The block cache's laws, held against a simulated memory that remembers which token was written where."""
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from pagemill.engine.block_kv_cache import BlockKVCache
+
+BLOCK_SIZE = 4
+
+
+class BlockCacheMachine(RuleBasedStateMachine):
+    """Random admissions, growth, computation and release of sequences that share prefixes.
+
+    `memory` is what a backend would hold: for each position of each block, the whole prefix that was computed there.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache = BlockKVCache(12, BLOCK_SIZE)
+        self.memory: dict[tuple[int, int], tuple[int, ...]] = {}
+        self.tokens: dict[int, list[int]] = {}
+        self.computed: dict[int, int] = {}
+        self.room: dict[int, int] = {}
+        self.next_id = 0
+
+    @rule(tokens=st.lists(st.integers(0, 1), min_size=1, max_size=24), num_new=st.integers(1, 24))
+    def admit(self, tokens: list[int], num_new: int) -> None:
+        sequence_id, self.next_id = self.next_id, self.next_id + 1
+        match = self.cache.match(tokens)
+        before = self.cache.stats()
+        admission = self.cache.admit(sequence_id, tokens, num_new)
+        if admission is None:
+            assert self.cache.stats() == before
+            return
+        assert admission.num_cached == match.num_cached <= match.num_pending < len(tokens)
+        self.tokens[sequence_id] = tokens
+        self.computed[sequence_id] = admission.num_cached
+        self.room[sequence_id] = min(admission.num_cached + num_new, len(tokens))
+        for position in range(admission.num_cached):
+            assert self._read(sequence_id, position) == tuple(tokens[: position + 1])
+
+    @precondition(lambda self: self.tokens)
+    @rule(data=st.data(), num_new=st.integers(1, 8))
+    def compute(self, data: st.DataObject, num_new: int) -> None:
+        sequence_id = data.draw(st.sampled_from(sorted(self.tokens)))
+        tokens, start = self.tokens[sequence_id], self.computed[sequence_id]
+        end = min(start + num_new, len(tokens))
+        before = self.cache.stats()
+        if end > self.room[sequence_id] and not self.cache.extend(sequence_id, end):
+            assert self.cache.stats() == before
+            return
+        self.room[sequence_id] = max(end, self.room[sequence_id])
+        placement = self.cache.placement(sequence_id)
+        for position in range(start, end):
+            place = (placement[position // BLOCK_SIZE], position % BLOCK_SIZE)
+            self.memory[place] = tuple(tokens[: position + 1])
+        self.computed[sequence_id] = end
+        self.cache.commit(sequence_id, end)
+
+    @precondition(lambda self: self.tokens)
+    @rule(data=st.data(), token=st.integers(0, 1))
+    def generate(self, data: st.DataObject, token: int) -> None:
+        sequence_id = data.draw(st.sampled_from(sorted(self.tokens)))
+        if self.computed[sequence_id] == len(self.tokens[sequence_id]):
+            self.tokens[sequence_id].append(token)
+
+    @precondition(lambda self: self.tokens)
+    @rule(data=st.data(), forget=st.booleans())
+    def release(self, data: st.DataObject, forget: bool) -> None:
+        sequence_id = data.draw(st.sampled_from(sorted(self.tokens)))
+        if forget:  # the step failed: whatever it may have written is wrong
+            for block in self.cache.placement(sequence_id):
+                if self._alone(sequence_id, block):
+                    for offset in range(BLOCK_SIZE):
+                        self.memory.pop((block, offset), None)
+        self.cache.release(sequence_id, forget=forget)
+        del self.tokens[sequence_id], self.computed[sequence_id], self.room[sequence_id]
+
+    @invariant()
+    def laws_hold(self) -> None:
+        self.cache.check_integrity()
+        stats = self.cache.stats()
+        assert stats.free_tokens + stats.cached_tokens + stats.used_tokens == stats.total_tokens == 48
+
+    @invariant()
+    def every_sequence_sees_its_own_tokens(self) -> None:
+        for sequence_id, tokens in self.tokens.items():
+            for position in range(self.computed[sequence_id]):
+                assert self._read(sequence_id, position) == tuple(tokens[: position + 1])
+
+    def teardown(self) -> None:
+        for sequence_id in list(self.tokens):
+            self.cache.release(sequence_id)
+        assert self.cache.stats().used_tokens == 0
+        self.cache.check_integrity()
+
+    def _read(self, sequence_id: int, position: int) -> tuple[int, ...]:
+        block = self.cache.placement(sequence_id)[position // BLOCK_SIZE]
+        return self.memory[block, position % BLOCK_SIZE]
+
+    def _alone(self, sequence_id: int, block: int) -> bool:
+        others = (self.cache.placement(other) for other in self.tokens if other != sequence_id)
+        return all(block not in placement for placement in others)
+
+
+BlockCacheMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestBlockCache = BlockCacheMachine.TestCase
+
+
+def test_a_second_sequence_with_the_same_prefix_reuses_full_blocks_only() -> None:
+    cache = BlockKVCache(8, BLOCK_SIZE)
+    cache.admit(0, [1, 2, 3, 4, 5, 6], 6)
+    cache.commit(0, 6)
+    admission = cache.admit(1, [1, 2, 3, 4, 5, 6], 6)
+    assert admission is not None
+    assert admission.num_cached == 4
+    assert cache.placement(1)[0] == cache.placement(0)[0]
+    assert cache.placement(1)[1] != cache.placement(0)[1]
+
+
+def test_a_prompt_of_whole_blocks_leaves_one_block_to_compute() -> None:
+    cache = BlockKVCache(8, BLOCK_SIZE)
+    cache.admit(0, [1, 2, 3, 4, 5, 6, 7, 8], 8)
+    cache.commit(0, 8)
+    assert cache.match([1, 2, 3, 4, 5, 6, 7, 8]).num_cached == 4
+
+
+def test_a_prefix_that_is_being_computed_is_pending() -> None:
+    cache = BlockKVCache(8, BLOCK_SIZE)
+    cache.admit(0, [1, 2, 3, 4, 5, 6, 7, 8, 9], 9)
+    match = cache.match([1, 2, 3, 4, 5, 6, 7, 8, 1])
+    assert (match.num_cached, match.num_pending) == (0, 8)
+    cache.release(0)
+    assert cache.match([1, 2, 3, 4, 5, 6, 7, 8, 1]).num_pending == 0
+
+
+def test_the_least_recently_used_block_is_taken_first() -> None:
+    cache = BlockKVCache(2, BLOCK_SIZE)
+    for sequence_id, prompt in enumerate(([1, 1, 1, 1, 1], [2, 2, 2, 2, 2])):
+        assert cache.admit(sequence_id, prompt, 4) is not None
+        cache.commit(sequence_id, 4)
+        cache.release(sequence_id)
+    assert cache.admit(2, [3, 3, 3, 3], 4) is not None
+    assert cache.match([1, 1, 1, 1, 1]).num_cached == 0
+    assert cache.match([2, 2, 2, 2, 2]).num_cached == 4
+
+
+def test_without_prefix_caching_nothing_is_found_and_nothing_stays() -> None:
+    cache = BlockKVCache(4, BLOCK_SIZE, enable_prefix_caching=False)
+    cache.admit(0, [1, 2, 3, 4, 5], 5)
+    cache.commit(0, 5)
+    assert cache.match([1, 2, 3, 4, 5]).num_pending == 0
+    cache.release(0)
+    assert cache.stats().free_tokens == 16
+
+
+@pytest.mark.parametrize(("num_tokens", "fits"), [(16, True), (17, False)])
+def test_it_knows_what_it_can_never_hold(num_tokens: int, fits: bool) -> None:
+    assert BlockKVCache(4, BLOCK_SIZE).can_ever_hold(num_tokens) is fits

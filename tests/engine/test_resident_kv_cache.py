@@ -1,0 +1,147 @@
+"""The resident cache's laws, held against simulated slots that do what llama.cpp would be told to do."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from pagemill.engine.resident_kv_cache import MIN_COPY_TOKENS, ResidentKVCache, common_prefix_length
+from pagemill.engine.step import CopyKV, TruncateKV
+
+
+class ResidentCacheMachine(RuleBasedStateMachine):
+    """Random sequences with common prefixes come, compute, generate and go; `memory` is what each slot really holds."""
+
+    @initialize(can_truncate=st.booleans())
+    def start(self, can_truncate: bool) -> None:
+        self.can_truncate = can_truncate
+        self.cache = ResidentKVCache(3, 64, can_truncate=can_truncate)
+        self.memory: list[list[int]] = [[], [], []]
+        self.tokens: dict[int, list[int]] = {}
+        self.computed: dict[int, int] = {}
+        self.next_id = 0
+
+    @rule(prefix=st.integers(0, 40), tail=st.lists(st.integers(0, 1), min_size=1, max_size=8), reuse=st.booleans())
+    def admit(self, prefix: int, tail: list[int], reuse: bool) -> None:
+        sequence_id, self.next_id = self.next_id, self.next_id + 1
+        tokens = [7] * prefix + tail
+        admission = self.cache.admit(sequence_id, tokens, len(tokens), reuse=reuse)
+        if admission is None:
+            assert len(self.tokens) == 3
+            return
+        assert reuse or admission.num_cached == 0
+        assert admission.num_cached < len(tokens)
+        for operation in admission.operations:
+            if isinstance(operation, CopyKV):
+                assert self.can_truncate
+                self.memory[operation.destination] = self.memory[operation.source][: operation.num_tokens]
+            elif isinstance(operation, TruncateKV):
+                assert self.can_truncate or operation.num_tokens == 0
+                del self.memory[operation.slot][operation.num_tokens :]
+        self.tokens[sequence_id], self.computed[sequence_id] = tokens, admission.num_cached
+        assert self.memory[self.cache.placement(sequence_id)[0]] == tokens[: admission.num_cached]
+
+    @precondition(lambda self: self.tokens)
+    @rule(data=st.data(), num_new=st.integers(1, 30))
+    def compute(self, data: st.DataObject, num_new: int) -> None:
+        sequence_id = data.draw(st.sampled_from(sorted(self.tokens)))
+        tokens, start = self.tokens[sequence_id], self.computed[sequence_id]
+        end = min(start + num_new, len(tokens))
+        assert self.cache.extend(sequence_id, end)
+        self.memory[self.cache.placement(sequence_id)[0]] += tokens[start:end]
+        self.computed[sequence_id] = end
+        self.cache.commit(sequence_id, end)
+        if end == len(tokens) < 60:
+            tokens.append(data.draw(st.integers(0, 1)))
+
+    @precondition(lambda self: self.tokens)
+    @rule(data=st.data(), forget=st.booleans())
+    def release(self, data: st.DataObject, forget: bool) -> None:
+        sequence_id = data.draw(st.sampled_from(sorted(self.tokens)))
+        if forget:  # a failed step leaves anything behind
+            self.memory[self.cache.placement(sequence_id)[0]].append(99)
+        self.cache.release(sequence_id, forget=forget)
+        del self.tokens[sequence_id], self.computed[sequence_id]
+
+    @invariant()
+    def laws_hold(self) -> None:
+        self.cache.check_integrity()
+
+    @invariant()
+    def every_slot_holds_its_sequence(self) -> None:
+        for sequence_id, tokens in self.tokens.items():
+            slot = self.cache.placement(sequence_id)[0]
+            assert self.memory[slot] == tokens[: self.computed[sequence_id]]
+
+
+ResidentCacheMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestResidentCache = ResidentCacheMachine.TestCase
+
+
+def run(cache: ResidentKVCache, sequence_id: int, tokens: list[int]) -> int:
+    """Admit, compute and end a sequence; returns how many tokens were cached."""
+    admission = cache.admit(sequence_id, tokens, len(tokens))
+    assert admission is not None
+    cache.commit(sequence_id, len(tokens))
+    cache.release(sequence_id)
+    return admission.num_cached
+
+
+def test_a_conversation_continues_in_its_own_slot() -> None:
+    cache = ResidentKVCache(2, 256)
+    run(cache, 0, [1] * 50)
+    admission = cache.admit(1, [1] * 50 + [2] * 10, 60)
+    assert admission is not None
+    assert admission.num_cached == 50
+    assert admission.operations == ()
+    assert cache.placement(1) == (0,)
+
+
+def test_a_long_conversation_is_copied_rather_than_cut_when_a_slot_is_empty() -> None:
+    cache = ResidentKVCache(2, 256)
+    run(cache, 0, [1] * 40 + [2] * 100)
+    admission = cache.admit(1, [1] * 40 + [3] * 5, 45)
+    assert admission is not None
+    assert admission.operations == (CopyKV(source=0, destination=1, num_tokens=40),)
+    assert cache.match([1] * 40 + [2] * 100 + [4]).num_cached == 140
+
+
+def test_a_prefix_is_copied_from_a_running_sequence() -> None:
+    cache = ResidentKVCache(2, 256)
+    cache.admit(0, [1] * 50, 50)
+    cache.commit(0, 32)
+    match = cache.match([1] * 50 + [2])
+    assert (match.num_cached, match.num_pending) == (32, 50)
+    admission = cache.admit(1, [1] * 50 + [2], 51)
+    assert admission is not None
+    assert admission.operations == (CopyKV(source=0, destination=1, num_tokens=32),)
+
+
+def test_a_short_prefix_is_not_worth_a_copy() -> None:
+    cache = ResidentKVCache(2, 256)
+    cache.admit(0, [1] * 50, 50)
+    cache.commit(0, 50)
+    short = [1] * (MIN_COPY_TOKENS - 1) + [2]
+    admission = cache.admit(1, short, len(short))
+    assert admission is not None
+    assert admission.num_cached == 0
+
+
+def test_no_idle_slot_means_no_admission() -> None:
+    cache = ResidentKVCache(1, 16)
+    cache.admit(0, [1, 2], 2)
+    assert cache.admit(1, [1, 2], 2) is None
+
+
+def test_without_prefix_caching_nothing_is_reused() -> None:
+    cache = ResidentKVCache(1, 64, enable_prefix_caching=False)
+    run(cache, 0, [1] * 30)
+    assert run(cache, 1, [1] * 31) == 0
+
+
+@given(st.lists(st.integers(0, 1), max_size=40), st.lists(st.integers(0, 1), max_size=40), st.integers(0, 50))
+def test_common_prefix_length_equals_the_plain_count(a: list[int], b: list[int], limit: int) -> None:
+    limit = min(limit, len(a), len(b))
+    expected = 0
+    while expected < limit and a[expected] == b[expected]:
+        expected += 1
+    assert common_prefix_length(a, b, limit) == expected
