@@ -15,6 +15,7 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pagemill.api.context import EXCHANGE_KEY, Exchange, route_path
+from pagemill.api.wire import shown
 from pagemill.errors import AuthenticationError, PayloadTooLargeError
 
 logger = logging.getLogger(__name__)
@@ -69,14 +70,14 @@ def _request_id(scope: Scope) -> str:
 
 def _log(scope: Scope, record: Exchange, duration_s: float) -> None:
     logger.info(
-        "%s %s %s %.1f ms request_id=%s model=%s user=%r",
+        "%s %s %s %.1f ms request_id=%s model=%s user=%s",
         scope["method"],
         quote(scope["path"]),  # a decoded path may hold line breaks
         record.status,
         duration_s * 1000,
         record.request_id,
         record.model,
-        record.user,
+        record.user and shown(record.user),
     )
 
 

@@ -5,7 +5,7 @@ Owns no state. The model's own template and tokenizer do the work; both are safe
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pagemill.backends.base import Tokenizer
 from pagemill.errors import InvalidRequestError
@@ -29,7 +29,8 @@ async def render_messages(
     *,
     tools: Sequence[Mapping[str, object]] | None = None,
     add_generation_prompt: bool = True,
-    template_kwargs: Mapping[str, object] | None = None,
+    continue_final_message: bool = False,
+    template_kwargs: Mapping[str, Any] | None = None,
 ) -> str:
     """The prompt text that the model's chat template makes of the messages.
 
@@ -44,7 +45,11 @@ async def render_messages(
 
     def render() -> str:
         return template.render(
-            messages, tools=tools, add_generation_prompt=add_generation_prompt, **(template_kwargs or {})
+            messages,
+            tools=tools,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+            **(template_kwargs or {}),
         )
 
     num_characters = sum(len(str(message.get("content") or "")) for message in messages)

@@ -5,13 +5,16 @@ Owns no state. The size limit is held by `BodyLimitMiddleware`, for every route 
 """
 
 import json
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -19,7 +22,11 @@ MAX_SHOWN_VALUE = 120  # characters of a wrong value that an error message repea
 
 
 class WireModel(BaseModel):
-    """Base of request bodies: no type coercion beyond JSON's own, no NaN, unknown fields are an error."""
+    """Base of request bodies: no type coercion beyond JSON's own, no NaN, unknown fields are an error (unless null:
+    that asks for nothing). `hints` says for some unknown fields what to do instead.
+    """
+
+    hints: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True, protected_namespaces=())
 
@@ -35,20 +42,37 @@ async def read_json(request: Request, model: type[Model]) -> Model:
     body = await request.body()
     if not body.strip():
         raise InvalidRequestError("missing request body")
+    return _validate(body, model)
+
+
+def _validate(body: bytes, model: type[Model]) -> Model:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise _explain(error, body) from None  # pydantic's text would repeat the whole input
+        item = _first_error(error)
+        if item is not None:
+            raise _explain(item, body, model) from None  # pydantic's text would repeat the whole input
+    given = {key: value for key, value in json.loads(body).items() if value is not None}
+    return _validate(json.dumps(given).encode(), model)
 
 
-def _explain(error: ValidationError, body: bytes) -> InvalidRequestError:
-    item = error.errors(include_url=False)[0]
+def _first_error(error: ValidationError) -> "ErrorDetails | None":
+    """The first error that is not just an unknown top-level field whose value is null."""
+    for item in error.errors(include_url=False):
+        if item["type"] != "extra_forbidden" or item["input"] is not None or len(item["loc"]) > 1:
+            return item
+    return None
+
+
+def _explain(item: "ErrorDetails", body: bytes, model: type[BaseModel]) -> InvalidRequestError:
     if item["type"] == "json_invalid":
         return InvalidRequestError(f"the request body is not valid JSON: {item['ctx']['error']}")
     path = _path_in(_parse(body), item["loc"], item["type"])
     name = path or "the request body"
     if item["type"] == "extra_forbidden":
-        return UnsupportedParameterError(f"{name} is not supported, got {shown(item['input'])}", param=path)
+        hint = getattr(model, "hints", {}).get(path)
+        message = f"{name} is not supported, got {shown(item['input'])}" + (f"; {hint}" if hint else "")
+        return UnsupportedParameterError(message, param=path)
     if item["type"] == "missing":
         return InvalidRequestError(f"{name} is required", param=path)
     cause = item.get("ctx", {}).get("error")

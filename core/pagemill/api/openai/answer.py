@@ -1,0 +1,104 @@
+"""How either kind of completion is answered: checked, run, and sent as one object or as a stream of chunks.
+
+Owns no state. What differs between chat and text is an `Answer`, made per request.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp
+
+from pagemill.api.context import ApiContext, request_id
+from pagemill.api.openai.choice import Choice
+from pagemill.api.openai.chunks import ChunkStyle, ChunkWriter, error_event
+from pagemill.api.openai.fields import GenerationFields
+from pagemill.api.openai.run import Prompt, Run, begin, running
+from pagemill.api.openai.usage import UsageTally
+from pagemill.api.streaming import SSE_MEDIA_TYPE, ItemStream, until_disconnect
+from pagemill.generation import SamplingParams
+from pagemill.pool import LoadedModel
+
+
+class Answer(Protocol):
+    """One request of a kind: its prompts, and how its choices look."""
+
+    id_prefix: str
+    kind: str
+
+    def sampling(self) -> SamplingParams: ...
+
+    async def prompts(self, model: LoadedModel) -> list[Prompt]: ...
+
+    def choice(self, run: Run, number: int, choice: Choice) -> dict[str, Any]:
+        """A choice of the unstreamed response, without index and finish reason."""
+        ...
+
+    def rest(self, run: Run, choices: list[Choice]) -> dict[str, Any]:
+        """Further fields of the unstreamed response."""
+        ...
+
+    def style(self, run: Run) -> ChunkStyle: ...
+
+    @property
+    def has_logprobs(self) -> bool: ...
+
+
+async def respond(context: ApiContext, request: Request, body: GenerationFields, answer: Answer) -> ASGIApp:
+    """The response. Everything that can be wrong with the request is raised before it starts."""
+    name = begin(context, request, body)
+    response_id = answer.id_prefix + (body.request_id or request_id(request.scope))
+    run = running(context, name, response_id, body, answer.sampling(), answer.prompts)
+    if body.stream:
+        return ItemStream(_stream(run, body, answer), media_type=SSE_MEDIA_TYPE, render_error=error_event)
+    return JSONResponse(await until_disconnect(_complete(run, body, answer), request.receive))
+
+
+async def _stream(
+    starting: AbstractAsyncContextManager[Run], body: GenerationFields, answer: Answer
+) -> AsyncGenerator[bytes, None]:
+    async with starting as run:
+        writer = ChunkWriter(
+            run.envelope,
+            answer.style(run),
+            _tally(run),
+            num_choices=len(run.prompts) * run.n,
+            plain=not answer.has_logprobs,
+            usage=body.wants_usage,
+            continuous_usage=body.wants_continuous_usage,
+            token_ids=bool(body.return_token_ids),
+        )
+        async for number, delta in run.batch:
+            item = writer.write(number, delta)
+            if item:
+                yield item
+        yield writer.end()
+
+
+async def _complete(
+    starting: AbstractAsyncContextManager[Run], body: GenerationFields, answer: Answer
+) -> dict[str, Any]:
+    async with starting as run:
+        choices = [Choice() for _ in range(len(run.prompts) * run.n)]
+        tally = _tally(run)
+        async for number, delta in run.batch:
+            choices[number].add(delta)
+            tally.update(number, delta.usage)
+        shown = [_choice(run, body, answer, number, choice) for number, choice in enumerate(choices)]
+        return run.envelope.wrap(answer.kind, shown, usage=tally.total(), **answer.rest(run, choices))
+
+
+def _choice(run: Run, body: GenerationFields, answer: Answer, number: int, choice: Choice) -> dict[str, Any]:
+    shown = {
+        "index": number,
+        **answer.choice(run, number, choice),
+        "finish_reason": choice.finish_reason,
+        "stop_reason": choice.stop_reason,
+    }
+    return {**shown, "token_ids": choice.token_ids} if body.return_token_ids else shown
+
+
+def _tally(run: Run) -> UsageTally:
+    return UsageTally([len(prompt.token_ids) for prompt in run.prompts], run.n)

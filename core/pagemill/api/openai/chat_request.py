@@ -1,0 +1,96 @@
+"""The body of `POST /v1/chat/completions`.
+
+Owns no state. Fields of features that this version lacks (tools, structured output, audio, reasoning) are accepted only
+with the values that ask for nothing.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, model_validator
+
+from pagemill.api.openai.fields import GenerationFields, check_count, only
+from pagemill.api.openai.messages import Message
+from pagemill.api.wire import shown
+from pagemill.errors import InvalidRequestError, UnsupportedParameterError
+from pagemill.settings import Settings
+
+RESERVED_TEMPLATE_NAMES = frozenset(
+    {"self", "messages", "tools", "add_generation_prompt", "continue_final_message", "bos_token", "eos_token"}
+)
+
+
+def _text_format(value: Any) -> Any:
+    if value is not None and value != {"type": "text"}:
+        raise UnsupportedParameterError(
+            f"response_format {shown(value)} is not supported in this version: only {{'type': 'text'}}",
+            param="response_format",
+        )
+    return value
+
+
+def _template_kwargs(value: dict[str, Any] | None) -> dict[str, Any] | None:
+    for name in value or {}:
+        if name in RESERVED_TEMPLATE_NAMES:
+            raise InvalidRequestError(f"chat_template_kwargs may not set {name!r}", param="chat_template_kwargs")
+    return value
+
+
+class ChatCompletionRequest(GenerationFields):
+    """A chat, and how to answer it."""
+
+    messages: list[Message]
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template_kwargs: Annotated[dict[str, Any] | None, AfterValidator(_template_kwargs)] = None
+
+    response_format: Annotated[Any, AfterValidator(_text_format)] = None
+    tools: Annotated[Any, only(None, [])] = None
+    tool_choice: Annotated[Any, only(None, "none")] = None
+    parallel_tool_calls: bool | None = None  # either value asks for nothing, as there are no tools
+    store: Annotated[Any, only(None, False)] = None
+    metadata: Annotated[Any, only(None, {})] = None
+    service_tier: Annotated[Any, only(None, "auto", "default")] = None
+    reasoning_effort: Annotated[Any, only(None, "none")] = None
+    modalities: Annotated[Any, only(None, ["text"])] = None
+
+    @model_validator(mode="after")
+    def _check_chat(self) -> "ChatCompletionRequest":
+        if not self.messages:
+            raise InvalidRequestError("messages must not be empty", param="messages")
+        if self.add_generation_prompt and self.continue_final_message:
+            raise InvalidRequestError(
+                "continue_final_message and add_generation_prompt can't both be true", param="continue_final_message"
+            )
+        if self.top_logprobs is not None and not self.logprobs:
+            raise InvalidRequestError("top_logprobs needs logprobs to be true", param="top_logprobs")
+        if self.top_logprobs is not None and self.top_logprobs < 0:
+            raise InvalidRequestError(f"top_logprobs must be at least 0, got {self.top_logprobs}", param="top_logprobs")
+        self._check_max_tokens()
+        return self
+
+    def _check_max_tokens(self) -> None:
+        old, new = self.max_tokens, self.max_completion_tokens
+        if old is not None and new is not None and old != new:
+            raise InvalidRequestError(
+                f"max_tokens ({old}) and max_completion_tokens ({new}) must agree", param="max_completion_tokens"
+            )
+        for name, value in (("max_completion_tokens", new), ("max_tokens", old)):
+            if value is not None and value < 1:
+                raise InvalidRequestError(f"{name} must be at least 1, got {value}", param=name)
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """How many alternatives each token's logprobs have; None for no logprobs."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    def max_output_tokens(self) -> int | None:
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    def check_limits(self, settings: Settings) -> None:
+        super().check_limits(settings)
+        check_count("messages", len(self.messages), settings.max_messages, "max_messages")
+        check_count("top_logprobs", self.top_logprobs or 0, settings.max_logprobs, "max_logprobs")

@@ -1,0 +1,83 @@
+"""The body of `POST /v1/completions`.
+
+Owns no state. A prompt is a text, a list of texts, a list of token ids, or a list of those.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, model_validator
+
+from pagemill.api.openai.fields import GenerationFields, check_count
+from pagemill.api.wire import shown
+from pagemill.errors import InvalidRequestError, UnsupportedParameterError
+from pagemill.settings import Settings
+
+DEFAULT_MAX_TOKENS = 16  # OpenAI's
+
+
+def _no_suffix(value: str | None) -> str | None:
+    if value:
+        raise UnsupportedParameterError(f"suffix {shown(value)} is not supported", param="suffix")
+    return value
+
+
+def _prompts(value: Any) -> list[str | tuple[int, ...]]:
+    """The prompts, one or many, each a text or token ids."""
+    if isinstance(value, str):
+        return [_text(value, "prompt")]
+    if _is_token_ids(value):
+        return [tuple(value)]
+    if not isinstance(value, list):
+        raise _wrong(value, "prompt")
+    if not value:
+        raise InvalidRequestError("prompt must not be empty", param="prompt")
+    return [_prompt(item, f"prompt[{index}]") for index, item in enumerate(value)]
+
+
+def _prompt(value: Any, path: str) -> str | tuple[int, ...]:
+    if isinstance(value, str):
+        return _text(value, path)
+    if value == []:
+        raise InvalidRequestError(f"{path} must not be empty", param="prompt")
+    if not _is_token_ids(value):
+        raise _wrong(value, path)
+    return tuple(value)
+
+
+def _text(value: str, path: str) -> str:
+    if not value:
+        raise InvalidRequestError(f"{path} must not be empty", param="prompt")
+    return value
+
+
+def _is_token_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)
+
+
+def _wrong(value: Any, path: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"{path} must be a string, token ids, or (prompt only) a list of either, got {shown(value)}", param="prompt"
+    )
+
+
+class CompletionRequest(GenerationFields):
+    """Texts to continue."""
+
+    prompt: Annotated[Any, AfterValidator(_prompts)]  # list[str | tuple[int, ...]]
+    logprobs: int | None = None
+    echo: bool | None = None
+    suffix: Annotated[str | None, AfterValidator(_no_suffix)] = None
+
+    @model_validator(mode="after")
+    def _check_logprobs(self) -> "CompletionRequest":
+        if self.logprobs is not None and self.logprobs < 0:
+            raise InvalidRequestError(f"logprobs must be at least 0, got {self.logprobs}", param="logprobs")
+        return self
+
+    def max_output_tokens(self) -> int:
+        return DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens
+
+    def check_limits(self, settings: Settings) -> None:
+        super().check_limits(settings)
+        check_count("prompt", len(self.prompt), settings.max_prompts, "max_prompts")
+        check_count("logprobs", self.logprobs or 0, settings.max_logprobs, "max_logprobs")

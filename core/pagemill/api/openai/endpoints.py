@@ -1,0 +1,77 @@
+"""The routes of the OpenAI dialect. Owns no state."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
+
+from pagemill.api.context import ApiContext
+from pagemill.api.openai.answer import respond
+from pagemill.api.openai.chat import ChatAnswer
+from pagemill.api.openai.chat_request import ChatCompletionRequest
+from pagemill.api.openai.completion import CompletionAnswer
+from pagemill.api.openai.completion_request import CompletionRequest
+from pagemill.api.wire import read_json
+from pagemill.errors import ModelNotFoundError
+from pagemill.store.references import ModelReference
+
+
+def routes(context: ApiContext) -> list[BaseRoute]:
+    """All of `/v1` that this dialect has."""
+    endpoints = OpenAIEndpoints(context)
+    return [
+        Route("/v1/chat/completions", endpoints.create_chat_completion, methods=["POST"]),
+        Route("/v1/completions", endpoints.create_completion, methods=["POST"]),
+        Route("/v1/models", endpoints.list_models, methods=["GET"]),
+        Route("/v1/models/{model:path}", endpoints.retrieve_model, methods=["GET"]),
+    ]
+
+
+class OpenAIEndpoints:
+    """The endpoints, each from a request to a response."""
+
+    def __init__(self, context: ApiContext) -> None:
+        self._context = context
+
+    async def create_chat_completion(self, request: Request) -> ASGIApp:
+        body = await read_json(request, ChatCompletionRequest)
+        return await respond(self._context, request, body, ChatAnswer(body))
+
+    async def create_completion(self, request: Request) -> ASGIApp:
+        body = await read_json(request, CompletionRequest)
+        return await respond(self._context, request, body, CompletionAnswer(body))
+
+    async def list_models(self, request: Request) -> Response:
+        data = [
+            self._model(name, reference)
+            for reference in self._context.pool.references()
+            for name in self._names(reference)
+        ]
+        return JSONResponse({"object": "list", "data": data})
+
+    async def retrieve_model(self, request: Request) -> Response:
+        name = request.path_params["model"]
+        try:
+            reference = self._context.pool.find(name)
+        except ModelNotFoundError as error:
+            raise ModelNotFoundError(f"The model {name!r} does not exist.", param="model") from error
+        return JSONResponse(self._model(name, reference))
+
+    def _names(self, reference: ModelReference) -> list[str]:
+        """The names to show: the model's own, and those that the settings add."""
+        names = [reference.name, *self._context.settings.served_model_name]
+        return [name for name in dict.fromkeys(names) if name in reference.aliases]
+
+    def _model(self, name: str, reference: ModelReference) -> dict[str, Any]:
+        loaded = [status.model for status in self._context.pool.loaded() if status.model.reference is reference]
+        return {
+            "id": name,
+            "object": "model",
+            "created": int(reference.modified_at.timestamp()),
+            "owned_by": "pagemill",
+            "root": reference.name,
+            "parent": None,
+            "max_model_len": loaded[0].engine.max_model_len if loaded else None,
+        }

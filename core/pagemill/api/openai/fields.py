@@ -1,0 +1,166 @@
+"""The request fields that chat and text completions share: OpenAI's and vLLM's, and how they become `SamplingParams`.
+
+Owns no state. Ranges of sampling values are checked by `SamplingParams` itself; here are checked the wire's own rules
+and the limits that are settings. A null is the same as an absent field.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo, model_validator
+
+from pagemill.api.wire import WireModel, shown
+from pagemill.errors import InvalidRequestError, UnsupportedParameterError
+from pagemill.generation import SamplingParams
+from pagemill.settings import Settings
+
+TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,17}")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+STRUCTURED_HINT = "its new name is structured_outputs (or response_format), which this version does not support"
+
+
+def only(*values: object) -> AfterValidator:
+    """Accept just these values, the ones that ask for what this server does anyway."""
+
+    def check(value: Any, info: ValidationInfo) -> Any:
+        if not any(value == allowed and type(value) is type(allowed) for allowed in values):
+            raise UnsupportedParameterError(f"{info.field_name} {shown(value)} is not supported", param=info.field_name)
+        return value
+
+    return AfterValidator(check)
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _request_id(value: str | None) -> str | None:
+    if value is not None and not REQUEST_ID.fullmatch(value):
+        raise InvalidRequestError(
+            f"request_id must be 1 to 128 letters, digits or '._:-', got {shown(value)}", param="request_id"
+        )
+    return value
+
+
+class StreamOptions(WireModel):
+    """`stream_options`."""
+
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+    include_obfuscation: Annotated[Any, only(None, False)] = None
+
+
+class GenerationFields(WireModel):
+    """What both kinds of completion take."""
+
+    hints: ClassVar[Mapping[str, str]] = {
+        f"guided_{kind}": STRUCTURED_HINT
+        for kind in ("json", "regex", "choice", "grammar", "json_object", "decoding_backend", "whitespace_pattern")
+    }
+
+    model: str | None = None
+    max_tokens: int | None = None
+    n: int | None = None
+    best_of: int | None = None
+    stop: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
+    seed: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+
+    top_k: int | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    repetition_penalty: float | None = None
+    min_tokens: int | None = None
+    ignore_eos: bool | None = None
+    stop_token_ids: list[int] | None = None
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
+    add_special_tokens: bool | None = None
+    priority: int | None = None
+    prompt_logprobs: int | None = None
+    truncate_prompt_tokens: int | None = None
+    request_id: Annotated[str | None, AfterValidator(_request_id)] = None
+    return_token_ids: bool | None = None
+
+    @model_validator(mode="after")
+    def _check_consistency(self) -> "GenerationFields":
+        if self.stream_options is not None and not self.stream:
+            raise InvalidRequestError("stream_options is only allowed when stream is true", param="stream_options")
+        if self.best_of is not None and self.best_of != self.num_choices:
+            raise UnsupportedParameterError(
+                f"best_of {self.best_of} is not supported: it must equal n ({self.num_choices})", param="best_of"
+            )
+        if self.prompt_logprobs is not None and self.stream:
+            raise InvalidRequestError("prompt_logprobs is not available when stream is true", param="prompt_logprobs")
+        truncation = self.truncate_prompt_tokens
+        if truncation is not None and truncation != -1 and truncation < 1:
+            raise InvalidRequestError(
+                f"truncate_prompt_tokens must be at least 1, or -1 for as many as fit, got {truncation}",
+                param="truncate_prompt_tokens",
+            )
+        return self
+
+    @property
+    def num_choices(self) -> int:
+        """How many choices each prompt gets."""
+        return 1 if self.n is None else self.n
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether the stream ends with a usage chunk."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def wants_continuous_usage(self) -> bool:
+        """Whether every chunk of the stream carries the usage so far."""
+        return bool(self.stream_options and self.stream_options.continuous_usage_stats)
+
+    def max_output_tokens(self) -> int | None:
+        """The limit on output tokens that the request sets, None if it leaves that to the context."""
+        return self.max_tokens
+
+    def check_limits(self, settings: Settings) -> None:
+        """Raises InvalidRequestError if a count is beyond its setting."""
+        check_count("n", self.num_choices, settings.max_n, "max_n")
+        check_count("stop", len(self.stop or ()), settings.max_stop, "max_stop")
+        check_count("stop_token_ids", len(self.stop_token_ids or ()), settings.max_stop, "max_stop")
+        check_count("logit_bias", len(self.logit_bias or ()), settings.max_logit_bias, "max_logit_bias")
+        check_count("prompt_logprobs", self.prompt_logprobs or 0, settings.max_logprobs, "max_logprobs")
+
+    def sampling(self, *, logprobs: int | None, prompt_logprobs: int | None) -> SamplingParams:
+        """The sampling parameters. Raises InvalidRequestError: a value is out of its range."""
+        names = (
+            *("min_tokens", "temperature", "top_p", "min_p", "typical_p", "repetition_penalty", "presence_penalty"),
+            *("frequency_penalty", "seed", "include_stop_str_in_output", "ignore_eos", "skip_special_tokens"),
+        )
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return SamplingParams(
+            max_tokens=self.max_output_tokens(),
+            top_k=0 if self.top_k is None or self.top_k == -1 else self.top_k,
+            stop=tuple(self.stop or ()),
+            stop_token_ids=tuple(self.stop_token_ids or ()),
+            logit_bias=tuple((_token_id(key), bias) for key, bias in (self.logit_bias or {}).items()),
+            logprobs=logprobs,
+            prompt_logprobs=prompt_logprobs,
+            **given,
+        )
+
+
+def check_count(name: str, count: int, limit: int, setting: str) -> None:
+    """Raises InvalidRequestError if `count` of what the field `name` holds is more than the setting allows."""
+    if count > limit:
+        raise InvalidRequestError(f"{name}: at most {limit} (setting {setting}), got {count}", param=name)
+
+
+def _token_id(key: str) -> int:
+    if not TOKEN_ID.fullmatch(key):
+        raise InvalidRequestError(f"logit_bias: keys must be token ids, got {shown(key)}", param="logit_bias")
+    return int(key)

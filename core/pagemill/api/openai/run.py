@@ -1,0 +1,122 @@
+"""One HTTP request while it generates: its model leased, its prompts tokenized and checked, its batch open.
+
+`running` is a context manager that owns lease and batch; both end with it, whatever happens inside.
+"""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from pagemill.api.context import ApiContext, exchange
+from pagemill.api.openai.batch import Batch
+from pagemill.api.openai.envelope import Envelope, system_fingerprint
+from pagemill.api.openai.fields import GenerationFields
+from pagemill.errors import ContextLengthError, ModelNotFoundError
+from pagemill.generation import GenerationRequest, SamplingParams
+from pagemill.pool import LoadedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt's token ids, and its text (for `echo`) if the client gave a text that is used whole."""
+
+    token_ids: tuple[int, ...]
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the endpoints read from."""
+
+    model: LoadedModel
+    envelope: Envelope
+    prompts: list[Prompt]
+    n: int
+    batch: Batch
+
+
+PromptsOf = Callable[[LoadedModel], Awaitable[list[Prompt]]]
+
+
+def begin(context: ApiContext, request: Request, body: GenerationFields) -> str:
+    """Check the body's counts and find the model, before anything is loaded or sent; returns the model's name.
+
+    Raises:
+        InvalidRequestError, ModelNotFoundError.
+    """
+    record = exchange(request.scope)
+    record.user = body.user
+    name = context.pool.references()[0].name if body.model is None else body.model
+    try:
+        context.pool.find(name)
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(f"The model {name!r} does not exist.", param="model") from error
+    record.model = name
+    body.check_limits(context.settings)
+    return name
+
+
+@asynccontextmanager
+async def running(
+    context: ApiContext,
+    name: str,
+    response_id: str,
+    body: GenerationFields,
+    sampling: SamplingParams,
+    prompts_of: PromptsOf,
+) -> AsyncIterator[Run]:
+    """Lease the model, make the prompts and submit them.
+
+    Raises:
+        ContextLengthError, InvalidRequestError: a prompt does not fit, or is wrong.
+        UnavailableError, ModelLoadError: not now.
+    """
+    created = int(time.time())
+    async with context.pool.lease(name) as model:
+        max_model_len = model.engine.max_model_len
+        prompts = [_truncated(prompt, body, max_model_len) for prompt in await prompts_of(model)]
+        for prompt in prompts:
+            _check_length(len(prompt.token_ids), sampling.max_tokens, max_model_len)
+        requests = [
+            GenerationRequest(
+                request_id=response_id if len(prompts) == 1 else f"{response_id}-{index}",
+                prompt_token_ids=prompt.token_ids,
+                sampling=sampling,
+                n=body.num_choices,
+                priority=body.priority or 0,
+            )
+            for index, prompt in enumerate(prompts)
+        ]
+        envelope = Envelope(response_id, created, name, system_fingerprint(model))
+        with Batch(model.engine, requests) as batch:
+            yield Run(model, envelope, prompts, body.num_choices, batch)
+
+
+def _truncated(prompt: Prompt, body: GenerationFields, max_model_len: int) -> Prompt:
+    keep = body.truncate_prompt_tokens
+    if keep == -1:
+        max_tokens = body.max_output_tokens()
+        keep = max(1, max_model_len - (1 if max_tokens is None else max_tokens))
+    if keep is None or len(prompt.token_ids) <= keep:
+        return prompt
+    return Prompt(prompt.token_ids[-keep:])
+
+
+def _check_length(num_prompt_tokens: int, max_tokens: int | None, max_model_len: int) -> None:
+    """vLLM's words, which clients parse."""
+    limit = f"This model's maximum context length is {max_model_len} tokens. However, "
+    needed = min(1, 1 if max_tokens is None else max_tokens)  # with max_tokens 0 a prompt may fill the context
+    if num_prompt_tokens + needed > max_model_len:
+        raise ContextLengthError(
+            f"{limit}your prompt contains {num_prompt_tokens} input tokens. Please reduce the length of the prompt.",
+            param="prompt",
+        )
+    if max_tokens is not None and num_prompt_tokens + max_tokens > max_model_len:
+        raise ContextLengthError(
+            f"{limit}you requested {max_tokens} output tokens and your prompt contains {num_prompt_tokens} input "
+            f"tokens, for a total of {num_prompt_tokens + max_tokens} tokens. Please reduce max_tokens or the prompt.",
+            param="max_tokens",
+        )
