@@ -1,0 +1,181 @@
+"""Make a Llama with random weights in Q8_0 as a GGUF file: the load tests measure speed, which weights don't change.
+
+`python -m load_tests.models --params 88M`. Deterministic: the same size gives the same bytes. Its byte-level BPE
+tokenizer is valid but made up. The rows of the output matrix that belong to special tokens and to bytes that are not
+plain text are zero: greedy decoding then never picks them (the largest of thousands of random logits is above zero),
+so every token is text of its own, and both servers can send a chunk for each.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import gguf
+import numpy as np
+import numpy.typing as npt
+
+CACHE = Path(__file__).parent / ".cache"
+SEED = 88
+SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A Llama's dimensions."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    feed_forward: int
+    vocab: int
+    context: int = 4096
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden // self.heads
+
+    @property
+    def num_parameters(self) -> int:
+        kv = self.kv_heads * self.head_dim
+        layer = 2 * self.hidden * self.hidden + 2 * self.hidden * kv + 3 * self.hidden * self.feed_forward
+        return self.layers * (layer + 2 * self.hidden) + 2 * self.vocab * self.hidden + self.hidden
+
+    def kv_bytes(self, num_tokens: int) -> int:
+        """Of keys and values in f16."""
+        return num_tokens * self.layers * 2 * self.kv_heads * self.head_dim * 2
+
+
+def shapes() -> dict[str, Shape]:
+    """The sizes on offer, by their number of parameters."""
+    return {
+        "1M": Shape(hidden=128, layers=2, heads=4, kv_heads=2, feed_forward=256, vocab=4096),
+        "88M": Shape(hidden=768, layers=12, heads=12, kv_heads=4, feed_forward=2048, vocab=8192),
+        "0.6B": Shape(hidden=1536, layers=24, heads=24, kv_heads=8, feed_forward=3072, vocab=32768),
+    }
+
+
+def model_path(size: str) -> Path:
+    """The GGUF file of that size, made now if it is not in the cache."""
+    path = CACHE / f"random-llama-{size}-q8_0.gguf"
+    if not path.exists():
+        CACHE.mkdir(exist_ok=True)
+        unfinished = path.with_suffix(".unfinished")
+        write_model(unfinished, shapes()[size])
+        unfinished.rename(path)
+    return path
+
+
+def write_model(path: Path, shape: Shape) -> None:
+    """Write the file. Takes seconds for 88M."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name(f"random Llama, {shape.num_parameters / 1e6:.0f}M parameters")
+    writer.add_context_length(shape.context)
+    writer.add_embedding_length(shape.hidden)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.feed_forward)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_rope_dimension_count(shape.head_dim)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(shape.vocab)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+    _add_tokenizer(writer, shape.vocab)
+    _add_tensors(writer, shape)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def text_token_ids(vocab: int) -> range:
+    """The tokens that are neither special nor a single byte: prompts are made of these."""
+    return range(256 + len(SPECIAL_TOKENS), vocab)
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, vocab: int) -> None:
+    letters = byte_letters()
+    pieces, merges = _merged_pieces(vocab - 256 - len(SPECIAL_TOKENS))
+    tokens = [letters[byte] for byte in range(256)] + list(SPECIAL_TOKENS) + pieces
+    types = [gguf.TokenType.NORMAL] * vocab
+    types[256 : 256 + len(SPECIAL_TOKENS)] = [gguf.TokenType.CONTROL] * len(SPECIAL_TOKENS)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_token_merges(merges)
+    writer.add_bos_token_id(256)
+    writer.add_eos_token_id(258)
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(CHAT_TEMPLATE)
+
+
+def byte_letters() -> dict[int, str]:
+    """GPT-2's printable stand-in for each byte."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + index) for index, byte in enumerate(others)}
+
+
+def _merged_pieces(count: int) -> tuple[list[str], list[str]]:
+    """Pieces of two letters, with and without a space before, then longer ones; and the merge that makes each."""
+    alphabet = "etaoinshrdlucmfwypvbgkqjxz"
+    pairs = [(first, second) for first in alphabet for second in alphabet]
+    spaced = [("Ġ", first + second) for first, second in pairs]
+    triples = [(first + second, third) for first, second in pairs for third in alphabet]
+    quads = [(first + second, third + fourth) for first, second in pairs for third, fourth in pairs]
+    merges = (pairs + spaced + triples + quads)[:count]
+    if len(merges) < count:
+        raise ValueError(f"a vocabulary of {count} pieces is more than these merges give")
+    return [left + right for left, right in merges], [f"{left} {right}" for left, right in merges]
+
+
+def _add_tensors(writer: gguf.GGUFWriter, shape: Shape) -> None:
+    generator = np.random.Generator(np.random.PCG64(SEED))
+    kv = shape.kv_heads * shape.head_dim
+
+    def matrix(rows: int, columns: int) -> npt.NDArray[np.float32]:
+        return generator.standard_normal((rows, columns), dtype=np.float32) * np.float32(0.02)
+
+    def add(name: str, values: npt.NDArray[np.float32]) -> None:
+        if values.ndim == 1:
+            writer.add_tensor(name, values)
+        else:
+            packed = gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0)
+            writer.add_tensor(name, packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+
+    add("token_embd.weight", matrix(shape.vocab, shape.hidden))
+    for layer in range(shape.layers):
+        block = f"blk.{layer}"
+        add(f"{block}.attn_norm.weight", np.ones(shape.hidden, np.float32))
+        add(f"{block}.attn_q.weight", matrix(shape.hidden, shape.hidden))
+        add(f"{block}.attn_k.weight", matrix(kv, shape.hidden))
+        add(f"{block}.attn_v.weight", matrix(kv, shape.hidden))
+        add(f"{block}.attn_output.weight", matrix(shape.hidden, shape.hidden))
+        add(f"{block}.ffn_norm.weight", np.ones(shape.hidden, np.float32))
+        add(f"{block}.ffn_gate.weight", matrix(shape.feed_forward, shape.hidden))
+        add(f"{block}.ffn_up.weight", matrix(shape.feed_forward, shape.hidden))
+        add(f"{block}.ffn_down.weight", matrix(shape.hidden, shape.feed_forward))
+    add("output_norm.weight", np.ones(shape.hidden, np.float32))
+    output = matrix(shape.vocab, shape.hidden)
+    plain = np.arange(ord(" "), ord("~") + 1)
+    output[[row for row in range(256 + len(SPECIAL_TOKENS)) if row not in plain]] = 0
+    add("output.weight", output)
+
+
+def main() -> None:
+    """Make a model and say where it is."""
+    parser = argparse.ArgumentParser(description="make a random Llama in Q8_0")
+    parser.add_argument("--params", choices=sorted(shapes()), default="88M", help="size (default: %(default)s)")
+    size = parser.parse_args().params
+    path = model_path(size)
+    print(f"{path}: {shapes()[size].num_parameters:,} parameters, {path.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The servers that are compared: how to get each of them, and the command that starts it with given settings."""

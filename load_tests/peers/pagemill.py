@@ -1,0 +1,47 @@
+"""The command that starts Pagemill itself. Owns no state."""
+
+import sys
+from pathlib import Path
+
+from load_tests.servers import ServerCommand, model_name
+
+
+def gguf_command(
+    model: Path, *, num_slots: int, max_model_len: int, threads: int, flags: tuple[str, ...] = ()
+) -> ServerCommand:
+    """`pagemill serve` on a GGUF file. `flags`: further ones, for experiments."""
+    return ServerCommand(
+        name="pagemill",
+        arguments=(
+            *_serve(str(model)),
+            *("--served-model-name", model_name(model)),
+            *("--max-num-seqs", str(num_slots)),
+            *("--max-model-len", str(max_model_len)),
+            *("--threads", str(threads)),
+            *flags,
+        ),
+        model=model_name(model),
+        ready_path="/readyz",
+    )
+
+
+def fake_command(*, num_slots: int, flags: tuple[str, ...] = ()) -> ServerCommand:
+    """`pagemill serve` on the scripted backend, which computes nothing."""
+    return ServerCommand(
+        name="pagemill-fake",
+        arguments=(*_serve("fake"), "--backend", "fake", "--max-num-seqs", str(num_slots), *flags),
+        model="fake",
+        ready_path="/readyz",
+    )
+
+
+def demo_command(*, flags: tuple[str, ...] = ()) -> ServerCommand:
+    """`pagemill serve` as a newcomer starts it: the demo model, all settings as they come."""
+    return ServerCommand(
+        name="pagemill-grist", arguments=(*_serve("grist"), *flags), model="grist", ready_path="/readyz"
+    )
+
+
+def _serve(model: str) -> tuple[str, ...]:
+    program = Path(sys.executable).with_name("pagemill")
+    return (str(program), "serve", model, "--port", "{port}", "--log-level", "warning")

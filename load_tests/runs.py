@@ -1,0 +1,98 @@
+"""One measured run: start a server afresh, warm it up, send it a scenario, check every answer. Owns no state."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import uvloop
+
+from load_tests.client import RawResponse, encode_request, run_closed_loop
+from load_tests.measures import RunSummary, summarize
+from load_tests.peers import llama_server, pagemill
+from load_tests.report import OURS
+from load_tests.scenarios import PlannedRequest, Scenario
+from load_tests.servers import RunningServer, ServerCommand
+from load_tests.sse import read_record
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One scenario at one number of clients, which is also the number of slots."""
+
+    scenario: Scenario
+    num_clients: int
+    num_requests: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class CPUShare:
+    """Cores used during a run, on average. A client near 1.0 would be the bottleneck."""
+
+    client: float
+    server: float
+
+
+def server_command(name: str, model: Path, cell: Cell, pagemill_flags: Sequence[str] = ()) -> ServerCommand:
+    """The command of Pagemill, or of a llama-server variant, with the cell's context, slots and threads."""
+    max_model_len = cell.scenario.max_model_len
+    if name == OURS:
+        return pagemill.gguf_command(
+            model,
+            num_slots=cell.num_clients,
+            max_model_len=max_model_len,
+            threads=cell.threads,
+            flags=tuple(pagemill_flags),
+        )
+    return llama_server.command(
+        model, num_slots=cell.num_clients, max_model_len=max_model_len, threads=cell.threads, variant=name
+    )
+
+
+def measure(command: ServerCommand, cell: Cell, token_ids: Sequence[int], seed: int) -> tuple[RunSummary, CPUShare]:
+    """One run. Raises BadResponseError unless every request gave exactly the tokens asked for."""
+    warm_up = cell.scenario.warm_up(cell.num_clients, token_ids, seed)
+    planned = cell.scenario.plan(cell.num_requests, token_ids, seed)
+    with RunningServer(command) as server:
+        send(server, warm_up, cell.num_clients)
+        started = (time.perf_counter(), time.process_time(), cpu_seconds(server.pid))
+        responses = send(server, planned, cell.num_clients)
+        wall = time.perf_counter() - started[0]
+        share = CPUShare((time.process_time() - started[1]) / wall, (cpu_seconds(server.pid) - started[2]) / wall)
+    records = [read_record(response, request) for response, request in zip(responses, planned, strict=True)]
+    return summarize(records), share
+
+
+def send(
+    server: RunningServer, planned: Sequence[PlannedRequest], num_clients: int, *, quick_ack: bool = True
+) -> list[RawResponse]:
+    """Send the requests in a closed loop; the server must outlive it."""
+    requests = [encode_request(server.target, request) for request in planned]
+    responses = run_async(lambda: run_closed_loop(server.target, requests, num_clients, quick_ack=quick_ack))
+    server.check_alive()
+    return responses
+
+
+def run_async(main: Callable[[], Coroutine[object, object, T]]) -> T:
+    """Run on uvloop, the lightest event loop at hand."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process and its children so far."""
+    process = psutil.Process(pid)
+    family = [process, *process.children(recursive=True)]
+    return sum(sum(member.cpu_times()[:2]) for member in family)
+
+
+def default_threads() -> int:
+    """One for each core this process may use."""
+    return len(os.sched_getaffinity(0))
