@@ -37,10 +37,9 @@ class ChatAnswer:
         text = await render_messages(
             model,
             self._messages,
-            add_generation_prompt=not continue_final_message
-            if add_generation_prompt is None
-            else add_generation_prompt,
-            template_kwargs=kwargs,
+            add_generation_prompt=not continues if body.add_generation_prompt is None else body.add_generation_prompt,
+            continue_final_message=continues,
+            template_kwargs=body.chat_template_kwargs,
         )
         # The template writes the special tokens, BOS included, so none are added unless the client insists.
         return [Prompt(await encode(model.tokenizer, text, add_special=bool(body.add_special_tokens)))]
