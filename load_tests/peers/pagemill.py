@@ -25,14 +25,10 @@ def gguf_command(
     )
 
 
-def fake_command(*, num_slots: int, flags: tuple[str, ...] = ()) -> ServerCommand:
-    """`pagemill serve` on the scripted backend, which computes nothing."""
-    return ServerCommand(
-        name="pagemill-fake",
-        arguments=(*_serve("fake"), "--backend", "fake", "--max-num-seqs", str(num_slots), *flags),
-        model="fake",
-        ready_path="/readyz",
-    )
+def fake_command(*, num_slots: int) -> ServerCommand:
+    """Pagemill's server on the scripted backend, which computes nothing and never stops by itself."""
+    program = (sys.executable, "-m", "load_tests.fake_server", "--port", "{port}")
+    return ServerCommand("pagemill-fake", (*program, "--max-num-seqs", str(num_slots)), "fake", "/readyz")
 
 
 def demo_command(*, flags: tuple[str, ...] = ()) -> ServerCommand:

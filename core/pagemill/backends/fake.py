@@ -81,6 +81,16 @@ class _State:
     random: random.Random
     outputs: list[int] = field(default_factory=list)
 
+    @property
+    def num_tokens(self) -> int:
+        return len(self.prompt) + len(self.outputs)
+
+    def tokens(self, start: int, end: int) -> list[int]:
+        """Those at positions [start, end) of prompt and outputs; costs what it returns, not the whole sequence."""
+        num_prompt = len(self.prompt)
+        outputs = self.outputs[max(start - num_prompt, 0) : max(end - num_prompt, 0)]
+        return [*self.prompt[start:end], *outputs]
+
 
 class FakeBackend:
     """See the module. `reply` gives all that a sequence wants to say, from its prompt; after it comes EOS for ever.
@@ -181,10 +191,9 @@ class FakeBackend:
         assert len(plan.chunks) <= self.max_num_seqs
         for chunk in plan.chunks:
             state = self._states[chunk.sequence_id]
-            tokens = [*state.prompt, *state.outputs]
             end = chunk.start + len(chunk.token_ids)
-            assert tokens[chunk.start : end] == list(chunk.token_ids), "the chunk has other tokens than its sequence"
-            assert chunk.sample == (end == len(tokens)), "only the last token gives the next"
+            assert state.tokens(chunk.start, end) == list(chunk.token_ids), "the chunk's tokens are not its sequence's"
+            assert chunk.sample == (end == state.num_tokens), "only the last token gives the next"
             assert self._kv == "resident" or len(chunk.placement) * BLOCK_SIZE >= end, "no room for the chunk's KV"
 
     def _sample(self, chunk: SequenceChunk) -> SampledToken:
