@@ -7,7 +7,7 @@ from pagemill.errors import InvalidRequestError
 
 SECONDS_OF_UNIT = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 MAX_KEEP_ALIVE_S = 100 * 365 * 86400.0  # beyond what a timer or a date can hold, it is for ever
-_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_PART = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _DURATION = re.compile(rf"([+-]?)((?:{_PART.pattern})+)")
 
 
@@ -32,7 +32,7 @@ def _seconds(value: object) -> float | None:
     if not isinstance(value, str):
         return None
     text = value.strip()
-    if re.fullmatch(r"[+-]?\d{1,18}(\.\d*)?", text):
+    if re.fullmatch(r"[+-]?[0-9]{1,18}(\.[0-9]*)?", text):
         return float(text)
     whole = _DURATION.fullmatch(text)
     if whole is None:

@@ -68,8 +68,8 @@ class ChatTemplate:
             ) from error
 
     def compile(self) -> "Template":
-        """Compile the template now rather than at the first rendering: importing jinja2 takes tens of milliseconds, which
-        a loader can spend in a thread beside the model's load.
+        """Compile the template now rather than at the first rendering. Importing jinja2 takes tens of milliseconds,
+        which a loader can spend in a thread beside the model's load.
 
         Raises:
             ModelLoadError: the template is not valid Jinja.
