@@ -1,0 +1,216 @@
+"""From settings to something that serves: a backend, a loaded model, the pool, the app.
+
+Owns no state. The one place that knows all rooms; it imports each of them only when it is needed, so that a program can
+begin to load the model (`build_pool(..., load_at_once=True)`) before it imports the web stack. Start-up time is a
+product feature.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pagemill.errors import InvalidRequestError, ModelLoadError, SettingsError
+from pagemill.keep_alive import parse_keep_alive
+from pagemill.settings import Settings
+from pagemill.store.references import ModelReference, resolve
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from pagemill.backends.base import Backend
+    from pagemill.engine.engine import Engine
+    from pagemill.pool import LoadedModel, ModelPool
+    from pagemill.prompts.chat_template import ChatTemplate
+
+logger = logging.getLogger(__name__)
+
+
+class BackendLoad:
+    """A backend that loads on a thread of its own. The thread is a daemon: a load never holds up the process's end."""
+
+    def __init__(self, reference: ModelReference, settings: Settings) -> None:
+        self.reference = reference
+        self._settings = settings
+        self._future: Future[Backend] = Future()
+        self._started_at = 0.0
+
+    @property
+    def elapsed_s(self) -> float:
+        """Time since `start`."""
+        return time.perf_counter() - self._started_at
+
+    def start(self) -> None:
+        self._started_at = time.perf_counter()
+        threading.Thread(target=self._run, name=f"load-{self.reference.name}", daemon=True).start()
+
+    async def backend(self) -> "Backend":
+        """Wait for the backend, then the caller's to close. If the wait is cancelled, it is closed when loaded."""
+        try:
+            return await asyncio.wrap_future(self._future)
+        except asyncio.CancelledError:
+            self._future.add_done_callback(_close_unwanted)
+            raise
+
+    def _run(self) -> None:
+        self._future.set_running_or_notify_cancel()  # from here on, a cancelled wait can't cancel the future itself
+        try:
+            backend = load_backend(self.reference, self._settings)
+        except BaseException as error:
+            self._future.set_exception(error)
+        else:
+            self._future.set_result(backend)
+
+
+def _close_unwanted(future: "Future[Backend]") -> None:
+    if future.exception() is None:
+        future.result().close()
+
+
+def load_backend(reference: ModelReference, settings: Settings) -> "Backend":
+    """Load the model with the backend that its format, or the `backend` setting, chooses. Blocks; call it on a thread.
+
+    Raises:
+        ModelLoadError: the file can't be loaded, or not by the backend that was asked for.
+    """
+    kind = reference.format if settings.backend == "auto" else settings.backend
+    if kind == "fake":
+        return _fake_backend(settings)
+    if reference.format != kind:
+        raise ModelLoadError(f"{reference.name} is {reference.format}, which the backend {kind} can't load")
+    return _gguf_backend(reference, settings)
+
+
+def _fake_backend(settings: Settings) -> "Backend":
+    from pagemill.backends.fake import FakeBackend
+
+    return FakeBackend(
+        max_model_len=settings.max_model_len or 4096,
+        max_num_seqs=settings.max_num_seqs,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+    )
+
+
+def _gguf_backend(reference: ModelReference, settings: Settings) -> "Backend":
+    from pagemill.backends.gguf.backend import GGUFBackend
+    from pagemill.backends.gguf.options import GGUFOptions
+
+    options = GGUFOptions(
+        max_model_len=settings.max_model_len,
+        max_num_seqs=settings.max_num_seqs,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        threads=settings.threads,
+        kv_cache_dtype=settings.kv_cache_dtype,
+        kv_cache_memory_bytes=settings.kv_cache_memory_bytes,
+        flash_attn=settings.flash_attn,
+        mmap=settings.mmap,
+        mlock=settings.mlock,
+    )
+    return GGUFBackend.load(reference.path, options)
+
+
+async def load_model(reference: ModelReference, settings: Settings) -> "LoadedModel":
+    """Load a model off the event loop and start its engine on it.
+
+    Raises:
+        ModelLoadError: the model can't be loaded.
+        SettingsError: the chat template file can't be read.
+    """
+    template = read_chat_template(settings)
+    return await _finish_load(_start_load(reference, settings), settings, template)
+
+
+def _start_load(reference: ModelReference, settings: Settings) -> BackendLoad:
+    load = BackendLoad(reference, settings)
+    load.start()
+    return load
+
+
+async def _finish_load(load: BackendLoad, settings: Settings, template: str | None) -> "LoadedModel":
+    from pagemill.pool import LoadedModel
+
+    backend = await load.backend()
+    try:
+        chat_template = _make_chat_template(backend, template)
+        engine = _make_engine(backend, settings)
+    except BaseException:
+        backend.close()
+        raise
+    engine.start()
+    return LoadedModel(load.reference, engine, chat_template, datetime.now(UTC), load.elapsed_s)
+
+
+def _make_engine(backend: "Backend", settings: Settings) -> "Engine":
+    from pagemill.engine.engine import Engine, EngineConfig
+
+    config = EngineConfig(
+        max_num_queued_reqs=settings.max_num_queued_reqs,
+        enable_prefix_caching=settings.enable_prefix_caching,
+        request_timeout_s=settings.request_timeout_s,
+        retry_after_s=settings.retry_after_s,
+    )
+    return Engine(backend, config)
+
+
+def _make_chat_template(backend: "Backend", override: str | None) -> "ChatTemplate | None":
+    from pagemill.prompts.chat_template import ChatTemplate
+
+    source = backend.info.chat_template if override is None else override
+    if source is None:
+        return None
+    return ChatTemplate(source, bos_token=backend.tokenizer.bos_token, eos_token=backend.tokenizer.eos_token)
+
+
+def read_chat_template(settings: Settings) -> str | None:
+    """The text of the `chat_template` file, None if there is no such setting.
+
+    Raises:
+        SettingsError: it can't be read; names the file.
+    """
+    if settings.chat_template is None:
+        return None
+    try:
+        return Path(settings.chat_template).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError(f"can't read the chat template {settings.chat_template}: {reason}") from error
+
+
+def build_pool(settings: Settings, *, load_at_once: bool = False) -> "ModelPool":
+    """The pool of the settings' model. `load_at_once` begins the load now, on its thread; the pool's start takes it.
+
+    Raises:
+        SettingsError: a setting that only shows here to be wrong (`keep_alive`, `chat_template`).
+        ModelNotFoundError, ModelLoadError: there is no such model, or it is plainly none.
+    """
+    from pagemill.pool import ModelPool
+
+    template = read_chat_template(settings)
+    try:
+        keep_alive_s = parse_keep_alive(settings.keep_alive)
+    except InvalidRequestError as error:
+        raise SettingsError(str(error)) from error
+    reference = resolve(settings.model, settings.served_model_name)
+    begun: list[BackendLoad] = []  # one at most, until the pool's first load takes it
+    if load_at_once:
+        begun.append(_start_load(reference, settings))
+
+    async def load(wanted: ModelReference) -> "LoadedModel":
+        return await _finish_load(begun.pop() if begun else _start_load(wanted, settings), settings, template)
+
+    return ModelPool([reference], load, keep_alive_s=keep_alive_s)
+
+
+def build_app(settings: Settings, pool: "ModelPool | None" = None) -> "Starlette":
+    """The ASGI app of the settings. Its lifespan loads the model in the background, and drains and closes the pool.
+
+    Raises:
+        SettingsError, ModelNotFoundError, ModelLoadError: as `build_pool`.
+    """
+    from pagemill.api.app import create_app
+
+    return create_app(pool or build_pool(settings), settings)

@@ -1,0 +1,86 @@
+"""uvicorn as `pagemill serve` runs it: announces when the model is ready, drains on a signal, tells how it ended.
+
+Owns the server's life between two signals. Imported only after the model's load has begun.
+"""
+
+import asyncio
+import logging
+import math
+import socket
+from types import FrameType
+
+import uvicorn
+from starlette.applications import Starlette
+
+from pagemill.errors import DrainingError, PagemillError
+from pagemill.pool import ModelPool
+from pagemill.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+ABORT_GRACE_S = 5  # for aborted requests to send their last bytes, after drain_timeout_s
+
+
+def serve(app: Starlette, pool: ModelPool, settings: Settings, listener: socket.socket, address: str) -> int:
+    """Serve until a signal, or until the model's load fails. Returns the exit code."""
+    config = uvicorn.Config(
+        app,
+        loop="auto",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        root_path=settings.root_path,
+        timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s) + ABORT_GRACE_S,
+    )
+    server = DrainingServer(config, pool, settings.drain_timeout_s, address)
+    server.run(sockets=[listener])
+    return 0 if server.failure is None and not server.force_exit else 1
+
+
+class DrainingServer(uvicorn.Server):
+    """Drains the pool as soon as a signal comes: uvicorn alone would let requests that wait begin to run."""
+
+    def __init__(self, config: uvicorn.Config, pool: ModelPool, drain_timeout_s: float, address: str) -> None:
+        super().__init__(config)
+        self.failure: PagemillError | None = None  # why the model could not be loaded
+        self._pool = pool
+        self._drain_timeout_s = drain_timeout_s
+        self._address = address
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self._captured_signals.clear()  # else uvicorn raises them again in the end, and the exit code is the signal's
+
+    async def main_loop(self) -> None:
+        logger.info("listening at %s", self._address)
+        announcing = asyncio.create_task(self._announce())
+        await super().main_loop()
+        announcing.cancel()
+        await asyncio.wait([announcing])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        num_running = sum(status.model.engine.num_unfinished() for status in self._pool.loaded())
+        logger.info("shutting down; %d requests get %g s to end", num_running, self._drain_timeout_s)
+        draining = asyncio.create_task(self._pool.drain(self._drain_timeout_s))
+        await super().shutdown(sockets)
+        await draining
+
+    async def _announce(self) -> None:
+        """Log the address once the model is ready; if it can't be loaded, end the server."""
+        reference = self._pool.references()[0]
+        try:
+            async with self._pool.lease(reference.name) as model:
+                logger.info(
+                    "serving %s at %s: context %d, up to %d sequences at once",
+                    reference.name,
+                    self._address,
+                    model.engine.max_model_len,
+                    model.engine.max_num_seqs,
+                )
+        except DrainingError:
+            return
+        except PagemillError as error:
+            self.failure = error
+            self.should_exit = True

@@ -1,0 +1,52 @@
+"""`pagemill serve`: bind the port, begin to load the model, then import the web stack and serve.
+
+Owns the process: its signals, its logging, its exit code. SIGTERM and SIGINT let running requests end for
+`drain_timeout_s`; a second SIGINT ends the process at once. A model that can't be loaded ends it with exit code 1, so
+that whoever supervises the process sees it.
+"""
+
+import argparse
+import signal
+import socket
+import sys
+
+from pagemill.cli.flags import add_settings_flags, given_settings
+from pagemill.cli.listening import address_of, bind, release
+from pagemill.cli.logs import configure_logging
+from pagemill.errors import SettingsError
+from pagemill.settings import Settings, load_settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "MODEL", nargs="?", help="grist (the demo model that ships inside, and the default) or a .gguf path"
+    )
+    add_settings_flags(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    settings = _settings(arguments)
+    configure_logging(settings.log_level)
+    # Until the server takes over: as process 1 of a container, we would otherwise be deaf to it.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    listener = bind(settings)
+    try:
+        return _serve(settings, listener)
+    finally:
+        release(listener)
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    given = given_settings(arguments)
+    if arguments.MODEL is not None and given.setdefault("model", arguments.MODEL) != arguments.MODEL:
+        raise SettingsError(f"two models: MODEL is {arguments.MODEL!r}, --model is {given['model']!r}")
+    return load_settings(given)
+
+
+def _serve(settings: Settings, listener: socket.socket) -> int:
+    from pagemill.bootstrap import build_app, build_pool
+
+    pool = build_pool(settings, load_at_once=True)  # the load runs while the web stack is imported
+    from pagemill.cli.http_server import serve
+
+    return serve(build_app(settings, pool), pool, settings, listener, address_of(listener))

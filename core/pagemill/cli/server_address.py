@@ -1,0 +1,80 @@
+"""Which server a client verb talks to, and with which key: from flags, else from the variables the server itself reads.
+
+Owns no state. Standard library only: whether a server listens is known before an HTTP client is imported.
+"""
+
+import argparse
+import os
+import socket
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from pagemill.cli.failure import CommandError
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 11434
+UNIX = "unix:"
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a server that listens everywhere can be reached
+PROBE_TIMEOUT_S = 1.0
+
+
+def add_client_flags(parser: argparse.ArgumentParser) -> None:
+    """`--server` and `--api-key`, which `server_address` and `api_key` read."""
+    group = parser.add_argument_group("the server to talk to")
+    group.add_argument(
+        "--server",
+        metavar="URL",
+        help="address of a running server, or unix:PATH "
+        f"[default: http://{DEFAULT_HOST}:{DEFAULT_PORT}; PAGEMILL_HOST and PAGEMILL_PORT, PAGEMILL_UDS]",
+    )
+    group.add_argument(
+        "--api-key", dest="client_api_key", metavar="KEY", help="key that the server wants [PAGEMILL_API_KEY]"
+    )
+
+
+def server_address(arguments: argparse.Namespace, environment: Mapping[str, str] | None = None) -> str:
+    """`http://HOST:PORT`, `https://...` or `unix:PATH`, without a slash at the end."""
+    environment = os.environ if environment is None else environment
+    given: str | None = arguments.server
+    if given:
+        return _with_scheme(given)
+    if environment.get("PAGEMILL_UDS"):
+        return UNIX + environment["PAGEMILL_UDS"]
+    host = environment.get("PAGEMILL_HOST") or DEFAULT_HOST
+    if "://" in host:
+        return _with_scheme(host)
+    host = WILDCARDS.get(host.strip("[]"), host.strip("[]"))
+    return f"http://{f'[{host}]' if ':' in host else host}:{environment.get('PAGEMILL_PORT') or DEFAULT_PORT}"
+
+
+def api_key(arguments: argparse.Namespace, environment: Mapping[str, str] | None = None) -> str | None:
+    """The key to send. Of several in the variable (the server takes any of them), the first."""
+    environment = os.environ if environment is None else environment
+    given: str | None = arguments.client_api_key
+    return given or environment.get("PAGEMILL_API_KEY", "").split(",")[0].strip() or None
+
+
+def listens(address: str) -> bool:
+    """Whether anything accepts connections there."""
+    if address.startswith(UNIX):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            return probe.connect_ex(unix_path(address)) == 0
+    url = urlsplit(address)
+    try:
+        port = url.port or (443 if url.scheme == "https" else 80)
+        with socket.create_connection((url.hostname or "", port), PROBE_TIMEOUT_S):
+            return True
+    except ValueError as error:
+        raise CommandError(f"{address!r} is no server address: {error}") from error
+    except OSError:
+        return False
+
+
+def unix_path(address: str) -> str:
+    """The path in `unix:PATH` or `unix://PATH`."""
+    return address.removeprefix(UNIX).removeprefix("//")
+
+
+def _with_scheme(text: str) -> str:
+    text = text.rstrip("/")
+    return text if "://" in text or text.startswith(UNIX) else f"http://{text}"
