@@ -59,7 +59,6 @@ class Engine:
         self._next_key = 0
         self._draining = False
         self._closed = False
-        self._death: str | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -95,7 +94,7 @@ class Engine:
     @property
     def alive(self) -> bool:
         """Whether the step loop runs: False after a failure that only a new process mends."""
-        return self._death is None
+        return self._step_loop.death is None
 
     def num_unfinished(self) -> int:
         """Requests that were accepted and have not ended."""
@@ -135,7 +134,7 @@ class Engine:
         if self._streams:
             logger.warning("aborting %d requests that did not end within %g s", len(self._streams), timeout_s)
         for stream in list(self._streams.values()):
-            stream.abort("the server is shutting down")
+            stream.fail(DrainingError("the server is shutting down", retry_after_s=self._config.retry_after_s))
 
     async def close(self) -> None:
         """End what runs, stop the thread, free the model. Idempotent."""
@@ -156,8 +155,8 @@ class Engine:
 
     def _check(self, request: GenerationRequest) -> int:
         """Refuse what can't run now or ever. Returns the most tokens that the request may get."""
-        if self._death is not None:
-            raise EngineDeadError(self._death, retry_after_s=self._config.retry_after_s)
+        if self._step_loop.death is not None:
+            raise EngineDeadError(self._step_loop.death, retry_after_s=self._config.retry_after_s)
         if self._draining:
             raise DrainingError("the server is shutting down", retry_after_s=self._config.retry_after_s)
         sampling = request.sampling
@@ -219,9 +218,16 @@ class Engine:
             self._idle.set()
         return True
 
-    def _died(self, reason: str) -> None:
-        """On the step loop's thread."""
-        self._death = reason
+    def _died(self) -> None:
+        """On the step loop's thread: fail what is still open, behind the deltas that are on their way."""
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._fail_open)
+
+    def _fail_open(self) -> None:
+        error = EngineDeadError(self._step_loop.death or "", retry_after_s=self._config.retry_after_s)
+        for stream in list(self._streams.values()):
+            stream.fail(error)
 
 
 class RequestStream:
@@ -240,7 +246,7 @@ class RequestStream:
         self._timer: asyncio.TimerHandle | None = None
         if timeout_s > 0:
             message = f"the request took longer than {timeout_s:g} s"
-            self._timer = asyncio.get_running_loop().call_later(timeout_s, self._fail, RequestTimeoutError(message))
+            self._timer = asyncio.get_running_loop().call_later(timeout_s, self.fail, RequestTimeoutError(message))
 
     def __aiter__(self) -> Self:
         return self
@@ -257,6 +263,13 @@ class RequestStream:
             finally:
                 self._waiter = None
         return self._deltas.popleft()
+
+    def next_ready(self) -> Delta | None:
+        """A delta that has come already and ends no sequence, None if there is none: lets a reader that lags behind
+        write several at once. Never waits or raises.
+        """
+        deltas = self._deltas
+        return deltas.popleft() if deltas and deltas[0].finish_reason is None else None
 
     def __enter__(self) -> Self:
         return self
@@ -276,9 +289,11 @@ class RequestStream:
         self._wake()
         return self._num_open == 0
 
-    def abort(self, reason: str) -> None:
-        """End the request; its reader gets a DrainingError after the deltas that have come."""
-        self._fail(DrainingError(reason))
+    def fail(self, error: Exception) -> None:
+        """End the request; its reader gets the error after the deltas that have come."""
+        if self._num_open > 0:
+            self._error = error
+            self.close()
 
     def close(self) -> None:
         """End what still runs; its KV is freed on the next turn of the step loop. Idempotent."""
@@ -287,11 +302,6 @@ class RequestStream:
             self._timer.cancel()
         self._engine.cancel(self._key)
         self._wake()
-
-    def _fail(self, error: Exception) -> None:
-        if self._num_open > 0:
-            self._error = error
-            self.close()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

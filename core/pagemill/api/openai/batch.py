@@ -69,6 +69,11 @@ class Batch:
             self._num_reading -= 1
         raise StopAsyncIteration
 
+    def next_ready(self) -> NumberedDelta | None:
+        """A delta that has come already and ends no sequence, if there is one. Never waits or raises."""
+        delta = None if self._readers else self._streams[0].next_ready()
+        return None if delta is None else (delta.choice_index, delta)
+
     async def _read(self, stream: RequestStream, first: int) -> None:
         try:
             async for delta in stream:

@@ -5,7 +5,6 @@ constant JSON is rendered once per choice, and only the text is encoded.
 """
 
 import json
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -74,11 +73,13 @@ class ChunkWriter:
         self._token_ids = token_ids
         self._is_open = [False] * num_choices
         self._encode = json.JSONEncoder(ensure_ascii=False).encode
-        mark = uuid.uuid4().hex
-        self._frames: list[tuple[bytes, bytes]] = []  # of each choice: what stands before and after the text
-        for number in range(num_choices):
-            before, _mark, after = self._chunk(number, style.content(mark)).partition(f'"{mark}"'.encode())
-            self._frames.append((before, after))
+        self._frames = [self._frame(number) for number in range(num_choices)]
+
+    def _frame(self, number: int) -> tuple[bytes, bytes]:
+        """What stands before and after the text in a chunk of that choice."""
+        mark = "\N{NULL}text"  # nothing that a chunk has after the text looks like this
+        before, _mark, after = self._chunk(number, self._style.content(mark)).rpartition(self._encode(mark).encode())
+        return before, after
 
     def write(self, number: int, delta: Delta) -> bytes:
         """The chunks for a delta of choice `number`; b"" if it has nothing to show."""
