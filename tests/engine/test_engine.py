@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -241,6 +241,15 @@ async def test_a_dead_step_loop_answers_everybody_and_refuses_what_comes() -> No
         assert not engine.alive
         with pytest.raises(EngineDeadError, match="a bug"):
             engine.generate(request())
+
+
+async def test_requests_that_a_dead_step_loop_never_read_are_answered_too() -> None:
+    async with running(BrokenBackend(max_num_seqs=1)) as engine:
+        streams = [engine.generate(request()) for _ in range(20)]
+        for stream in streams:
+            with suppress(EngineDeadError):
+                assert (await anext(stream)).finish_reason is FinishReason.ERROR
+        assert engine.num_unfinished() == 0
 
 
 async def test_close_ends_the_thread_and_the_backend_and_can_be_called_twice() -> None:

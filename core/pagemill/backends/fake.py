@@ -1,8 +1,9 @@
 """A scripted backend: no model, no memory, exact control. For tests and load tests of every room above it.
 
 Its tokenizer is bytes with three special tokens. What a sequence says is a function of its prompt; the distribution
-around that script is a fixed pseudo-random one, so sampling, penalties, logprobs and seeds behave as with a model. It
-checks every plan against the laws of a step and fails loudly. May not import another backend or anything heavy.
+around that script (or without one) is a fixed pseudo-random one, a function of the last tokens, so sampling, penalties,
+logprobs and seeds behave as with a model. It checks every plan against the laws of a step and fails loudly. May not
+import another backend or anything heavy.
 """
 
 import hashlib
@@ -77,7 +78,7 @@ class _State:
 
     prompt: tuple[int, ...]
     sampling: SamplingParams
-    script: Sequence[int]
+    script: Sequence[int] | None
     random: random.Random
     outputs: list[int] = field(default_factory=list)
 
@@ -94,6 +95,7 @@ class _State:
 
 class FakeBackend:
     """See the module. `reply` gives all that a sequence wants to say, from its prompt; after it comes EOS for ever.
+    None for no script: the sequence follows the pseudo-random distribution alone.
 
     `step_delay_s` is how long a step takes. `fail_on` raises a BackendError for plans of which it returns a reason.
     """
@@ -101,7 +103,7 @@ class FakeBackend:
     def __init__(
         self,
         *,
-        reply: Callable[[tuple[int, ...]], Sequence[int]] | None = None,
+        reply: Callable[[tuple[int, ...]], Sequence[int] | None] | None = None,
         max_model_len: int = 4096,
         max_num_seqs: int = 64,
         max_num_batched_tokens: int = 2048,
@@ -201,13 +203,18 @@ class FakeBackend:
         sampling = state.sampling
         wanted = self._wanted(state)
         logprobs = None
-        token_id = wanted if _plain(sampling) else _choose(_adjusted(_logits(state, wanted), state), state)
+        if wanted is not None and _plain(sampling):
+            token_id = wanted
+        else:
+            token_id = _choose(_adjusted(_logits(state, wanted), state), state)
         if sampling.logprobs is not None:
             logprobs = _token_logprobs(_logits(state, wanted), token_id, sampling.logprobs)
         state.outputs.append(token_id)
         return SampledToken(chunk.sequence_id, token_id, logprobs)
 
-    def _wanted(self, state: _State) -> int:
+    def _wanted(self, state: _State) -> int | None:
+        if state.script is None:
+            return None
         position = len(state.outputs)
         return state.script[position] if position < len(state.script) else EOS
 
@@ -235,9 +242,10 @@ def _hashed_logits(tokens: Sequence[int]) -> list[float]:
     return [source.random() * 8.0 for _ in range(VOCAB_SIZE)]
 
 
-def _logits(state: _State, wanted: int) -> list[float]:
+def _logits(state: _State, wanted: int | None) -> list[float]:
     logits = _hashed_logits([*state.prompt, *state.outputs])
-    logits[wanted] = SCRIPT_LOGIT
+    if wanted is not None:
+        logits[wanted] = SCRIPT_LOGIT
     return logits
 
 

@@ -60,7 +60,8 @@ Publish = Callable[[list[tuple[int, Delta]]], None]
 
 class StepLoop:
     """See the module. `publish` is called on the loop's thread with (key, delta) pairs, and may not block or raise.
-    `died` is called once if an error that is not the backend's ends the loop.
+    When an error that is not the backend's ends the loop, `death` says which, and `died` is called once, after the last
+    deltas: what is still in the inbox then will never be read.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class StepLoop:
         scheduler: Scheduler,
         token_bytes: Callable[[bool], Callable[[int], bytes]],
         publish: Publish,
-        died: Callable[[str], None],
+        died: Callable[[], None],
     ) -> None:
         self._backend = backend
         self._scheduler = scheduler
@@ -83,6 +84,7 @@ class StepLoop:
         self._sequence_ids: dict[int, list[int]] = {}  # unfinished sequences by request key
         self._next_sequence_id = 0
         self._stopping = False
+        self.death: str | None = None
         self._thread = threading.Thread(target=self._run, name="pagemill-step-loop", daemon=True)
 
     def start(self) -> None:
@@ -114,9 +116,9 @@ class StepLoop:
                     self._turn()
         except Exception as error:  # whatever it is, every client must get an answer
             logger.exception("the step loop died")
-            reason = f"the engine stopped on an internal error: {error}"
-            self._end_all(FinishReason.ERROR, reason)
-            self._died(reason)
+            self.death = f"the engine stopped on an internal error: {error}"
+            self._end_all(FinishReason.ERROR, self.death)
+            self._died()
         finally:
             self._backend.close()
 

@@ -1,0 +1,64 @@
+"""The backends that the suite runs against. Each case gets an engine on a small model, with the limits it asks for."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from pagemill.backends.base import Backend
+from pagemill.backends.fake import FakeBackend
+from pagemill.engine.engine import Engine, EngineConfig
+from support.tiny_gguf import TinyModel
+
+MAX_MODEL_LEN = 256
+
+OpenEngine = Callable[..., Awaitable[Engine]]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return TinyModel().write(tmp_path_factory.mktemp("conformance") / "tiny.gguf")
+
+
+def load_fake(path: Path, max_num_seqs: int, max_num_batched_tokens: int) -> Backend:
+    return FakeBackend(
+        reply=lambda prompt: None,
+        max_model_len=MAX_MODEL_LEN,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+    )
+
+
+def load_gguf(path: Path, max_num_seqs: int, max_num_batched_tokens: int) -> Backend:
+    from pagemill.backends.gguf.backend import GGUFBackend
+    from pagemill.backends.gguf.options import GGUFOptions
+
+    options = GGUFOptions(
+        max_model_len=MAX_MODEL_LEN,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        threads=1,
+    )
+    return GGUFBackend.load(path, options)
+
+
+LOADERS = {"fake": load_fake, "gguf": load_gguf}
+
+
+@pytest.fixture(params=sorted(LOADERS))
+async def open_engine(request: pytest.FixtureRequest, tiny_model: Path) -> AsyncIterator[OpenEngine]:
+    """Starts engines on the backend under test; they are closed at the end of the case."""
+    opened: list[Engine] = []
+
+    async def open_one(
+        *, max_num_seqs: int = 8, max_num_batched_tokens: int = 256, enable_prefix_caching: bool = True
+    ) -> Engine:
+        backend = LOADERS[request.param](tiny_model, max_num_seqs, max_num_batched_tokens)
+        engine = Engine(backend, EngineConfig(enable_prefix_caching=enable_prefix_caching))
+        engine.start()
+        opened.append(engine)
+        return engine
+
+    yield open_one
+    for engine in opened:
+        await engine.close()
