@@ -1,0 +1,126 @@
+"""Real servers for tests: the whole app on the fake backend, under uvicorn, on a free port of 127.0.0.1."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import uvicorn
+
+from pagemill.api.app import create_app
+from pagemill.backends.fake import FakeBackend
+from pagemill.engine.engine import Engine, EngineConfig
+from pagemill.pool import LoadedModel, ModelPool
+from pagemill.prompts.chat_template import ChatTemplate
+from pagemill.settings import Settings
+from pagemill.store.references import ModelReference
+
+STARTED_WITHIN_S = 20.0
+
+
+def fake_reference(name: str = "fake", *aliases: str) -> ModelReference:
+    """A reference that no store made."""
+    names = (name, f"{name}:latest", *aliases)
+    return ModelReference(name, names, Path("fake"), "fake", 0, datetime(2026, 1, 1, tzinfo=UTC))
+
+
+@dataclass
+class RunningServer:
+    """A server that listens, with its insides for tests to look at (but not to call: they live on its thread)."""
+
+    port: int
+    pool: ModelPool
+    backend: FakeBackend
+    settings: Settings
+    engines: list[Engine] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def engine(self) -> Engine:
+        return self.engines[-1]
+
+    def post(self, path: str, body: Any, **options: Any) -> httpx.Response:
+        return httpx.post(self.url + path, json=body, timeout=30, **options)
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=30, **options)
+
+    def client(self, **options: Any) -> openai.OpenAI:
+        options = {"api_key": "none", "max_retries": 0, "timeout": 30, **options}
+        return openai.OpenAI(base_url=self.url + "/v1", **options)
+
+    def async_client(self, **options: Any) -> openai.AsyncOpenAI:
+        options = {"api_key": "none", "max_retries": 0, "timeout": 30, **options}
+        return openai.AsyncOpenAI(base_url=self.url + "/v1", **options)
+
+
+Serve = Callable[..., RunningServer]
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    """Fail unless the condition comes true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not happen"
+        time.sleep(0.005)
+
+
+@contextmanager
+def running_server(
+    backend: FakeBackend | None = None,
+    *,
+    config: EngineConfig | None = None,
+    reference: ModelReference | None = None,
+    wait_ready: bool = True,
+    load_delay_s: float = 0.0,
+    **settings: Any,
+) -> Iterator[RunningServer]:
+    """Serve the fake backend until the block ends, then shut down as a signal would."""
+    backend = backend or FakeBackend()
+    engines: list[Engine] = []
+
+    async def load(reference: ModelReference) -> LoadedModel:
+        await asyncio.sleep(load_delay_s)
+        engine = Engine(backend, config or EngineConfig())
+        engine.start()
+        engines.append(engine)
+        source, tokenizer = backend.info.chat_template, backend.tokenizer
+        template = source and ChatTemplate(source, bos_token=tokenizer.bos_token, eos_token=tokenizer.eos_token)
+        return LoadedModel(reference, engine, template or None, datetime.now(UTC), 0.0)
+
+    checked = Settings(model="fake", **{"drain_timeout_s": 1.0, **settings})
+    pool = ModelPool([reference or fake_reference()], load, keep_alive_s=-1)
+    uvicorn_config = uvicorn.Config(
+        create_app(pool, checked),
+        lifespan="on",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=2,
+    )
+    server = uvicorn.Server(uvicorn_config)
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        wait_until(lambda: server.started or not thread.is_alive(), STARTED_WITHIN_S)
+        if wait_ready:
+            wait_until(lambda: pool.ready or not thread.is_alive(), STARTED_WITHIN_S)
+        assert thread.is_alive(), "the server did not start"
+        yield RunningServer(listener.getsockname()[1], pool, backend, checked, engines)
+    finally:
+        server.should_exit = True
+        thread.join(STARTED_WITHIN_S)
+        listener.close()
+        assert not thread.is_alive(), "the server did not stop"
