@@ -1,0 +1,84 @@
+"""`pagemill run`: chat with a model on a terminal, or answer one prompt from the arguments or a pipe."""
+
+import argparse
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
+
+from pagemill.cli.answering import answer
+from pagemill.cli.conversation import Conversation
+from pagemill.cli.endpoint import open_endpoint
+from pagemill.cli.flags import add_settings_flags, given_settings
+from pagemill.cli.logs import configure_logging
+from pagemill.cli.server_address import add_client_flags
+from pagemill.errors import InvalidRequestError, SettingsError
+from pagemill.keep_alive import parse_keep_alive
+
+# The settings that shape an engine in this process; the others are about serving clients.
+ENGINE_SETTINGS = (
+    "backend",
+    "chat_template",
+    "log_level",
+    "max_model_len",
+    "max_num_batched_tokens",
+    "threads",
+    "kv_cache_dtype",
+    "kv_cache_memory_bytes",
+    "flash_attn",
+    "mmap",
+    "mlock",
+)
+ONE_SEQUENCE = {"max_num_seqs": 1}  # there is one user: all of the KV memory for one conversation
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("MODEL", help="name of a model, or a .gguf path")
+    parser.add_argument("PROMPT", nargs="*", help="answer this, after what a pipe brings, and exit; else chat")
+    parser.add_argument("--verbose", action="store_true", help="print timings after each answer")
+    parser.add_argument(
+        "--keepalive", metavar="DURATION", help='how long the server keeps the model loaded afterwards, such as "5m"'
+    )
+    add_client_flags(parser)
+    add_settings_flags(parser, ENGINE_SETTINGS)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    _check_keep_alive(arguments.keepalive)
+    configure_logging(getattr(arguments, "log_level", "warning"))
+    prompt = _prompt(arguments.PROMPT)
+    asyncio.run(_run(arguments, prompt))
+    return 0
+
+
+def _check_keep_alive(value: str | None) -> None:
+    if value is not None:
+        try:
+            parse_keep_alive(value)
+        except InvalidRequestError as error:
+            raise SettingsError(f"--keepalive: {error}") from error
+
+
+def _prompt(words: list[str]) -> str | None:
+    """What to answer: piped text, then the arguments. None: chat."""
+    piped = "" if sys.stdin.isatty() else sys.stdin.read().rstrip("\n")
+    if not words and sys.stdin.isatty() and sys.stdout.isatty():
+        return None
+    return " ".join(part for part in (piped, *words) if part)
+
+
+async def _run(arguments: argparse.Namespace, prompt: str | None) -> None:
+    conversation = Conversation(arguments.MODEL, arguments.keepalive)
+    flags: dict[str, Any] = {**ONE_SEQUENCE, **given_settings(arguments)}
+    connect = partial(open_endpoint, arguments=arguments, flags=flags)
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(connect(arguments.MODEL))
+        if prompt is None:
+            from pagemill.cli.chat import Chat
+
+            await Chat(conversation, server, stack, connect, verbose=arguments.verbose).run()
+        elif prompt:
+            await answer(server, conversation, prompt, verbose=arguments.verbose)
+        else:
+            await server.post("/api/chat", conversation.request())  # nothing to say: load the model, as Ollama does

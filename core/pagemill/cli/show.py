@@ -1,0 +1,44 @@
+"""`pagemill show`: what a model is; asked of a running server that serves it, else read from its file."""
+
+import argparse
+import asyncio
+import json
+
+from pagemill.cli.endpoint import open_endpoint
+from pagemill.cli.logs import configure_logging
+from pagemill.cli.model_card import parameters, write_model_card
+from pagemill.cli.server_address import add_client_flags
+from pagemill.cli.tables import write_line
+
+# The model is loaded to be described, not to be used: the smallest engine will do.
+SMALLEST_ENGINE = {"max_num_seqs": 1, "max_num_batched_tokens": 32, "max_model_len": 32}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("MODEL", help="name of a model, or a .gguf path")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--template", action="store_true", help="print only the chat template")
+    which.add_argument("--parameters", action="store_true", help="print only the parameters")
+    which.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument("-v", "--verbose", action="store_true", help="with the metadata of the model's file")
+    add_client_flags(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    configure_logging("error")
+    asyncio.run(_show(arguments))
+    return 0
+
+
+async def _show(arguments: argparse.Namespace) -> None:
+    async with open_endpoint(arguments.MODEL, arguments, SMALLEST_ENGINE) as server:
+        shown = await server.post("/api/show", {"model": arguments.MODEL, "verbose": arguments.verbose})
+    if arguments.json:
+        write_line(json.dumps(shown, indent=2, ensure_ascii=False))
+    elif arguments.template:
+        write_line(shown["template"])
+    elif arguments.parameters:
+        for name, value in parameters(shown):
+            write_line(f"{name}    {value}")
+    else:
+        write_model_card(shown, verbose=arguments.verbose)
