@@ -16,7 +16,7 @@ CHAT_TEMPLATE = (
 )
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEXT_TOKEN = "<think>"  # looks special, is text
-Architecture = Literal["llama", "qwen3", "gemma2", "mamba", "bert"]
+Architecture = Literal["llama", "qwen3", "gemma2", "mamba"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,9 @@ class TinyModel:
     feed_forward: int = 128
     context_length: int = 1024
     sentencepiece: bool = False
+    output_scale: float = 1.0  # less makes the distributions broader
+    causal: bool = True
+    pooling: Literal["mean"] | None = None  # of an embedding model
 
     def write(self, path: Path) -> Path:
         """Write the model to `path`, and return it."""
@@ -70,10 +73,10 @@ class TinyModel:
             writer.add_sliding_window(64)
             writer.add_attn_logit_softcapping(50.0)
             writer.add_final_logit_softcapping(30.0)
-        if self.architecture == "bert":
-            writer.add_layer_norm_eps(1e-5)
+        if not self.causal:
             writer.add_causal_attention(False)
-            writer.add_pooling_type(gguf.PoolingType.MEAN)
+        if self.pooling is not None:
+            writer.add_pooling_type(gguf.PoolingType[self.pooling.upper()])
 
     def _tensors(self, num_tokens: int) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {
@@ -121,6 +124,8 @@ class TinyModel:
 
     def _values(self, name: str, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:
         random = np.random.default_rng([self.seed, *name.encode()])
+        if name == "output_norm.weight":
+            return np.full(shape, self.output_scale, np.float32)
         if name.endswith("norm.weight"):
             return np.ones(shape, np.float32)
         if name.endswith("ssm_a"):

@@ -109,6 +109,7 @@ class GGUFBackend:
         )
 
     def execute(self, plan: StepPlan) -> StepResult:
+        _ = self._context.handle  # raises if the model is closed
         for sequence_id in plan.ended:
             self._end(sequence_id)
         for start in plan.started:
@@ -125,6 +126,7 @@ class GGUFBackend:
     def close(self) -> None:
         for sequence_id in list(self._sequences):
             self._end(sequence_id)
+        self._tokenizer.close()
         self._context.close()
         self._model.close()
 

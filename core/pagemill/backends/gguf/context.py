@@ -43,7 +43,6 @@ class Context:
         c = self._c = model.library.c
         self._library = model.library
         self._handle: int | None = handle
-        self._memory = c.llama_get_memory(handle)
         self._unified = options.kv_unified
         self._vocab_size = int(c.llama_vocab_n_tokens(model.vocab))
         self.max_outputs = num_outputs
@@ -56,6 +55,10 @@ class Context:
         if self._handle is None:
             raise BackendError("the model is closed")
         return self._handle
+
+    @property
+    def _memory(self) -> int:
+        return int(self._c.llama_get_memory(self.handle))
 
     def apply(self, operation: KVOperation) -> None:
         """Copy or forget KV. A copy between streams moves its bytes at the next decode, but counts from now on."""

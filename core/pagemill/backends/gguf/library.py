@@ -21,7 +21,7 @@ from pagemill.errors import ModelLoadError
 logger = getLogger(__name__)
 
 # enum ggml_log_level -> ours. Its "info" is a screenful for each load, its warnings mostly explain defaults.
-LEVELS = {1: DEBUG, 2: INFO, 3: ERROR, 4: DEBUG}
+LEVELS = {1: DEBUG, 2: DEBUG, 3: INFO, 4: ERROR}
 CONTINUATION = 5  # the text goes on from the last one
 
 
@@ -39,7 +39,7 @@ class LogRouter:
         captured = self.captures.get(threading.get_ident())
         if captured is None and not logger.isEnabledFor(self.level):
             return
-        line = (text or b"").decode("utf-8", errors="replace").strip()
+        line = " ".join((text or b"").decode("utf-8", errors="replace").split())
         if not line or line == ".":
             return
         if captured is not None and self.level == ERROR:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 CPU_TOPOLOGY = Path("/sys/devices/system/cpu")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
+MEMINFO = Path("/proc/meminfo")
+SELF_CGROUP = Path("/proc/self/cgroup")
 UNLIMITED_BYTES = 2**60  # cgroup v1 writes "no limit" as a number near 2**63
 
 
@@ -47,7 +49,7 @@ def _cpu_quota() -> float | None:
 
 
 def _proc_available_bytes() -> int:
-    for line in (_read(Path("/proc/meminfo")) or "").splitlines():
+    for line in (_read(MEMINFO) or "").splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
@@ -71,7 +73,7 @@ def _reclaimable_bytes(folder: Path) -> int:
 
 def _cgroup_folders(controller: str) -> Iterator[Path]:
     """Folders of the cgroups around this process: its own, then those above it. In a container the root is its own."""
-    for line in (_read(Path("/proc/self/cgroup")) or "").splitlines():
+    for line in (_read(SELF_CGROUP) or "").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "" or controller in controllers.split(","):
             root = CGROUP_ROOT / controller if controllers else CGROUP_ROOT

@@ -10,6 +10,7 @@ A `Sampler` owns its chain of C samplers, and lives as long as its sequence, acr
 
 from collections.abc import Set as AbstractSet
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from pagemill.engine.step import SequenceStart
 from pagemill.generation import SamplingParams
 
 RANDOM_SEED = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: llama.cpp takes a random one
+SEED_MULTIPLIER = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio (Knuth, TAOCP 6.4)
 MIN_KEEP = 1
 
 
@@ -34,7 +36,7 @@ class Sampler:
         stops = set(sampling.stop_token_ids) | (set() if sampling.ignore_eos else set(eos_token_ids))
         self._stop_ids = np.array(sorted(stops), np.int64)
         self._penalties = Penalties(sampling, start.prompt_token_ids) if Penalties.wanted(sampling) else None
-        self._chain: int | None = None if sampling.greedy else _make_chain(c, sampling)
+        self._chain: Any = None if sampling.greedy else _make_chain(c, sampling)
 
     def sample(self, context: int, row: NDArray[np.float32], batch_index: int) -> int:
         """The next token. Changes `row` `[vocab_size]`, the logits of the batch's token `batch_index`, in place."""
@@ -60,11 +62,11 @@ class Sampler:
             self._chain = None
 
 
-def _make_chain(c: ModuleType, sampling: SamplingParams) -> int:
+def _make_chain(c: ModuleType, sampling: SamplingParams) -> Any:
     """The C samplers of a request that is not greedy. The chain owns what is added to it."""
     params = c.llama_sampler_chain_default_params()
     params.no_perf = True
-    chain = int(c.llama_sampler_chain_init(params))
+    chain = c.llama_sampler_chain_init(params)
     if sampling.top_k > 0:
         c.llama_sampler_chain_add(chain, c.llama_sampler_init_top_k(min(sampling.top_k, 2**31 - 1)))
     if sampling.typical_p < 1.0:
@@ -80,8 +82,8 @@ def _make_chain(c: ModuleType, sampling: SamplingParams) -> int:
 
 
 def fold_seed(seed: int | None) -> int:
-    """A 64-bit seed in the 32 bits that llama.cpp takes. Seeds that differ by little stay different."""
+    """A 64-bit seed in the 32 bits that llama.cpp takes (multiplicative hashing: all of the 64 count)."""
     if seed is None:
         return RANDOM_SEED
-    folded = (seed ^ (seed >> 32)) & 0xFFFFFFFF
+    folded = (seed * SEED_MULTIPLIER) % 2**64 >> 32
     return folded if folded != RANDOM_SEED else RANDOM_SEED - 1

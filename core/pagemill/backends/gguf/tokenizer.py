@@ -8,7 +8,7 @@ import ctypes
 from functools import cached_property
 
 from pagemill.backends.gguf.library import Library
-from pagemill.errors import InvalidRequestError
+from pagemill.errors import BackendError, InvalidRequestError
 
 PIECE_BYTES = 64  # longer pieces are read again
 ATTRIBUTES_WITHOUT_TEXT = 1 | 8  # LLAMA_TOKEN_ATTR_UNKNOWN | LLAMA_TOKEN_ATTR_CONTROL, as llama_token_to_piece has it
@@ -19,9 +19,15 @@ class GGUFTokenizer:
 
     def __init__(self, library: Library, vocab: int) -> None:
         self._c = library.c
-        self._vocab = vocab  # llama_vocab *
+        self._vocab_or_none: int | None = vocab  # llama_vocab *
         self._bytes_of: dict[int, bytes] = {}
         self._special: dict[int, bool] = {}
+
+    @property
+    def _vocab(self) -> int:
+        if self._vocab_or_none is None:
+            raise BackendError("the model is closed")
+        return self._vocab_or_none
 
     @cached_property
     def vocab_size(self) -> int:
@@ -71,6 +77,10 @@ class GGUFTokenizer:
             attributes = self._c.llama_vocab_get_attr(self._vocab, token_id)
             known = self._special[token_id] = bool(attributes & ATTRIBUTES_WITHOUT_TEXT)
         return known
+
+    def close(self) -> None:
+        """Forget the vocabulary, before its model is freed. What is cached can still be asked for."""
+        self._vocab_or_none = None
 
     def _read_piece(self, token_id: int) -> bytes:
         self._check(token_id)
