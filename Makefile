@@ -1,0 +1,79 @@
+# make serve   a virtual environment, the GGUF tier, and a server on http://127.0.0.1:11434
+# make test    everything that CI runs
+
+PYTHON ?= python3
+MODEL ?= grist
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+SERVING := $(VENV)/.installed-gguf
+DEVELOPING := $(VENV)/.installed-dev
+
+# llama.cpp is compiled without its image tools, which Pagemill does not use: that saves a minute.
+PIP_INSTALL := CMAKE_ARGS="-DLLAVA_BUILD=OFF $(CMAKE_ARGS)" $(BIN)/python -m pip install --disable-pip-version-check --quiet
+
+.PHONY: help install serve test test-fast lint bench clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make serve [MODEL=$(MODEL)] [ARGS=...]   install what serving needs, and serve"
+	@echo "make install                     only install it"
+	@echo "make test                        lint, type checks and all tests"
+	@echo "make test-fast                   the tests that take no more than a few seconds each"
+	@echo "make lint                        ruff, mypy, import-linter"
+	@echo "make bench                       the load tests; ARGS go to load_tests.compare"
+	@echo "make clean                       remove caches and build outputs (not $(VENV))"
+
+install: $(SERVING)
+
+serve: $(SERVING)
+	@exec $(BIN)/pagemill serve $(MODEL) $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+test-fast: $(DEVELOPING)
+	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+
+lint: $(DEVELOPING)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(DEVELOPING)
+	$(BIN)/python -m load_tests.engine_cost
+	$(BIN)/python -m load_tests.cold_start
+	$(BIN)/python -m load_tests.compare $(ARGS)
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find core handlers tests load_tests training -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Pagemill needs Python 3.11 or newer as $(PYTHON); name another with: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+		rm -rf $(VENV); echo "$(PYTHON) can't make a virtual environment (Debian: apt-get install python3-venv)" >&2; exit 1; }
+
+$(SERVING): pyproject.toml constraints.txt | $(BIN)/python
+	@$(announce_compilation)
+	$(PIP_INSTALL) -e '.[gguf]' -c constraints.txt
+	@touch $@
+
+# torch goes first and by itself: pip would otherwise fetch gigabytes of CUDA along with it.
+$(DEVELOPING): pyproject.toml constraints.txt | $(BIN)/python
+	@$(announce_compilation)
+	$(PIP_INSTALL) "$$(grep '^torch==' constraints.txt)"
+	$(PIP_INSTALL) -e '.[dev]' -c constraints.txt
+	@touch $@ $(SERVING)
+
+define announce_compilation
+$(BIN)/python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("llama_cpp") is None)' || { \
+	command -v "$${CXX:-c++}" >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || { \
+		echo "Pagemill compiles llama.cpp when it is first installed, which needs a C++ compiler, and none was found." >&2; \
+		echo "Debian, Ubuntu: apt-get install build-essential; Fedora: dnf install gcc-c++; macOS: xcode-select --install" >&2; \
+		exit 1; }; \
+	echo "Installing. The first time, llama.cpp is compiled for this machine, which takes about 5 minutes on 2 cores."; }
+endef
