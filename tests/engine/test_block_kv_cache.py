@@ -136,6 +136,29 @@ def test_a_prefix_that_is_being_computed_is_pending() -> None:
     assert cache.match([1, 2, 3, 4, 5, 6, 7, 8, 1]).num_pending == 0
 
 
+def test_whoever_computes_a_promised_block_first_makes_it_findable() -> None:
+    cache = BlockKVCache(8, BLOCK_SIZE)
+    cache.admit(0, [1] * 9, 9)
+    cache.admit(1, [1] * 9, 9)
+    cache.commit(1, 8)
+    assert cache.match([1] * 9).num_cached == 8
+    cache.release(0)
+    assert cache.match([1] * 9).num_cached == 8
+    cache.check_integrity()
+
+
+def test_a_promise_on_an_evicted_prefix_is_withdrawn() -> None:
+    cache = BlockKVCache(5, BLOCK_SIZE)
+    cache.admit(0, [1] * 9, 8)  # promises two blocks
+    cache.admit(1, [1] * 9, 4)
+    cache.commit(1, 4)  # computes the first of them before sequence 0 does
+    cache.release(1)
+    cache.admit(2, [2] * 12, 12)  # takes all that is left, that block too
+    cache.commit(0, 8)
+    cache.check_integrity()
+    assert cache.match([1] * 9).num_cached == 8
+
+
 def test_the_least_recently_used_block_is_taken_first() -> None:
     cache = BlockKVCache(2, BLOCK_SIZE)
     for sequence_id, prompt in enumerate(([1, 1, 1, 1, 1], [2, 2, 2, 2, 2])):

@@ -106,6 +106,19 @@ def test_the_last_in_line_is_preempted_first() -> None:
     assert rig.scheduler.num_waiting == 1
 
 
+def test_nobody_comes_in_by_the_step_that_threw_somebody_out() -> None:
+    rig = Rig.build(FakeBackend(max_num_seqs=4, num_blocks=4, max_model_len=64))
+    for sequence_id, length in enumerate((31, 31)):
+        rig.add(sequence_id, b"%d" % sequence_id * length, max_tokens=20)
+    rig.step()
+    rig.step()
+    rig.add(2, b"z", max_tokens=2)
+    plan = rig.step()
+    assert rig.scheduler.num_preemptions == 1
+    assert sizes(plan) == {0: 1}
+    assert plan.started == ()
+
+
 def test_a_sequence_waits_for_a_prefix_that_is_being_computed() -> None:
     rig = Rig.build(FakeBackend(max_num_seqs=4, max_num_batched_tokens=128))
     prefix = b"x" * 96
