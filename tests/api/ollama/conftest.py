@@ -29,6 +29,8 @@ def parrots() -> Iterator[RunningServer]:
 
 
 @pytest.fixture(scope="module")
-def client(parrots: RunningServer) -> ollama.Client:
+def client(parrots: RunningServer) -> Iterator[ollama.Client]:
     """Ollama's own client, connected to the parrot."""
-    return ollama.Client(host=parrots.url, timeout=30)
+    client = ollama.Client(host=parrots.url, timeout=30)
+    yield client
+    client.close()  # type: ignore[no-untyped-call]  # the library lacks the annotation
