@@ -28,7 +28,7 @@ class LineEditor:
             KeyboardInterrupt: Ctrl-C.
             EOFError: Ctrl-D on an empty line.
         """
-        return await self._session.prompt_async(prompt, placeholder=PLACEHOLDER if prompt.startswith(">") else None)
+        return await self._session.prompt_async(prompt, placeholder=PLACEHOLDER if prompt.startswith(">") else "")
 
     def remember_lines(self, remember: bool) -> None:
         """Whether further lines go into the history."""

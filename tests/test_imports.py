@@ -1,0 +1,60 @@
+"""What an import must not load: start-up time, and tiers that work without each other's dependencies, hang on it."""
+
+import subprocess
+import sys
+
+import pytest
+
+SHOW_LOADED = "import sys; print(' '.join(sorted({name.partition('.')[0] for name in sys.modules})))"
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The top-level modules of a fresh interpreter after the statement."""
+    command = [sys.executable, "-c", f"{statement}\n{SHOW_LOADED}"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return set(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("statement", "forbidden"),
+    [
+        pytest.param(
+            "import pagemill", {"llama_cpp", "torch", "numpy", "starlette", "pydantic", "asyncio"}, id="the package"
+        ),
+        pytest.param(
+            "import pagemill.backends.gguf.backend, llama_cpp",
+            {"torch", "transformers", "safetensors", "tokenizers"},
+            id="the GGUF path",
+        ),
+        pytest.param(
+            "import pagemill.bootstrap, pagemill.pool, pagemill.backends.gguf.backend, pagemill.backends.fake",
+            {"llama_cpp", "torch", "transformers", "starlette", "uvicorn", "httpx", "rich", "jinja2"},
+            id="everything before a model is loaded",
+        ),
+        pytest.param(
+            "import pagemill.engine.engine, pagemill.engine.step_loop, pagemill.engine.scheduler",
+            {"llama_cpp", "torch", "numpy", "starlette", "httpx", "pydantic"},
+            id="the engine",
+        ),
+        pytest.param(
+            "import pagemill.cli.main",
+            {"pydantic", "asyncio", "torch", "rich", "httpx", "prompt_toolkit", "starlette"},
+            id="the command before its verb is known",
+        ),
+        pytest.param(
+            "import pagemill.cli.serve, pagemill.cli.http_server, pagemill.api.app",
+            {"llama_cpp", "torch", "numpy", "rich", "prompt_toolkit", "httpx", "prometheus_client", "jinja2"},
+            id="the server before its first request",
+        ),
+        pytest.param(
+            "import pagemill.cli.list, pagemill.cli.ps, pagemill.cli.stop, pagemill.cli.version",
+            {"pydantic", "starlette", "rich", "httpx", "prompt_toolkit"},
+            id="the client verbs before they connect",
+        ),
+        pytest.param("import pagemill_handlers", {"pagemill", "starlette", "torch"}, id="the handlers"),
+    ],
+)
+def test_import_loads_only_what_it_needs(statement: str, forbidden: set[str]) -> None:
+    loaded = loaded_by(statement)
+    assert loaded & forbidden == set()
+    assert loaded & {"pagemill", "pagemill_handlers"}, "the statement imported nothing of ours"
