@@ -145,7 +145,9 @@ class ModelPool:
         return loaded and not self._draining and self.alive
 
     def lease(self, name: str, keep_alive_s: float | None = None) -> AbstractAsyncContextManager[LoadedModel]:
-        """Hold the model loaded: entering waits for its load, or begins one; leaving sets when it expires.
+        """Hold the model loaded: entering waits for its load, or begins one; leaving sets when it expires. Without a
+        `keep_alive_s`, that of an earlier lease stays (a client that pins a model pins it for all, as with Ollama), and
+        the pool's default holds after a load.
 
         Do not nest leases of one model: the inner would wait for an unload that waits for the outer.
 
@@ -153,7 +155,7 @@ class ModelPool:
             ModelNotFoundError: at once, if no model has that name.
             ModelLoadError, DrainingError: on entering.
         """
-        return self._hold(self._slot(name), self._keep_alive_s if keep_alive_s is None else keep_alive_s)
+        return self._hold(self._slot(name), keep_alive_s)
 
     async def unload(self, name: str) -> None:
         """Unload the model when its present leases have ended; returns when it is unloaded. Later leases wait."""
@@ -191,7 +193,7 @@ class ModelPool:
         return slot
 
     @asynccontextmanager
-    async def _hold(self, slot: _Slot, keep_alive_s: float) -> AsyncIterator[LoadedModel]:
+    async def _hold(self, slot: _Slot, keep_alive_s: float | None) -> AsyncIterator[LoadedModel]:
         while slot.unloading is not None:
             await asyncio.wait({slot.unloading})
         slot.num_leases += 1
@@ -201,7 +203,8 @@ class ModelPool:
             yield await self._loaded_model(slot)
         finally:
             slot.num_leases -= 1
-            slot.keep_alive_s = keep_alive_s
+            if keep_alive_s is not None:
+                slot.keep_alive_s = keep_alive_s
             if slot.num_leases == 0:
                 slot.idle.set()
                 self._set_expiry(slot)
@@ -223,6 +226,7 @@ class ModelPool:
     def _begin_load(self, slot: _Slot) -> None:
         if slot.loading is None and slot.model is None:
             slot.failure = None
+            slot.keep_alive_s = self._keep_alive_s
             slot.loading = asyncio.create_task(self._run_load(slot), name=f"load {slot.reference.name}")
 
     async def _run_load(self, slot: _Slot) -> None:

@@ -58,13 +58,22 @@ async def test_the_last_lease_to_end_sets_the_expiry(pool: ModelPool, loader: Lo
     assert pool.loaded()[0].expires_at is None
 
 
-async def test_a_lease_without_keep_alive_goes_back_to_the_default(pool: ModelPool) -> None:
+async def test_a_lease_without_keep_alive_leaves_it_as_it_is(pool: ModelPool) -> None:
     async with pool.lease("a", 60):
         pass
+    async with pool.lease("a"):
+        pass
     assert pool.loaded()[0].expires_at is not None
+
+
+async def test_a_model_that_is_loaded_again_has_the_default_keep_alive(pool: ModelPool, loader: Loader) -> None:
+    async with pool.lease("a", 0):
+        pass
+    await until(lambda: pool.loaded() == [])
     async with pool.lease("a"):
         pass
     assert pool.loaded()[0].expires_at is None
+    assert loader.calls == ["a", "a"]
 
 
 async def test_the_expiry_is_told_as_a_date(pool: ModelPool) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from support.api_server import RunningServer, Serve
-from support.ollama_requests import conversation, lines
+from support.ollama_requests import conversation, lines, question
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,13 @@ def test_9_keep_alive_sets_when_the_model_expires(
         assert left > timedelta(days=200 * 365)
     else:
         assert abs(left - timedelta(seconds=seconds)) < timedelta(seconds=10)
+
+
+def test_9_a_request_without_keep_alive_leaves_it_as_it_is(serve: Serve) -> None:
+    server = serve()
+    server.post("/api/chat", {"model": "fake", "keep_alive": 90})
+    server.post("/api/generate", question("hi"))
+    server.post("/api/show", {"model": "fake"})
+    (model,) = server.get("/api/ps").json()["models"]
+    left = datetime.fromisoformat(model["expires_at"]) - datetime.now(UTC)
+    assert abs(left - timedelta(seconds=90)) < timedelta(seconds=10)

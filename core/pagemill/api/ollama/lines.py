@@ -1,14 +1,14 @@
 """The JSON objects of generate and chat responses, each a line of NDJSON.
 
 A `Lines` belongs to one request and holds the parts of its lines that never change, made once: of a token, only its
-text is encoded. Owns nothing that changes.
+text is encoded. Owns nothing that changes but its clock.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring  # what json.dumps(text, ensure_ascii=False) calls, without the way there
 
-from pagemill.api.ollama import timestamp
+from pagemill.api.ollama.timestamp import Clock
 from pagemill.backends.base import Tokenizer
 from pagemill.generation import TokenLogprobs
 
@@ -18,9 +18,10 @@ LEAST_LOGPROB = -9999.0  # JSON has no -Infinity
 class Lines:
     """Makes the lines of one response. `chat`: its text is in a message, not in `response`."""
 
-    __slots__ = ("_after_text", "_before_text", "_before_time")
+    __slots__ = ("_after_text", "_before_text", "_before_time", "_clock")
 
     def __init__(self, model: str, *, chat: bool) -> None:
+        self._clock = Clock()
         self._before_time = f'{{"model":{_dumps(model)},"created_at":"'
         self._before_text = '","message":{"role":"assistant","content":' if chat else '","response":'
         self._after_text = "}" if chat else ""
@@ -35,7 +36,7 @@ class Lines:
         return f"{self._start(text)}{_field('logprobs', logprobs)},{rest}\n".encode()
 
     def _start(self, text: str) -> str:
-        return f"{self._before_time}{timestamp.now()}{self._before_text}{encode_basestring(text)}{self._after_text}"
+        return f"{self._before_time}{self._clock.now()}{self._before_text}{encode_basestring(text)}{self._after_text}"
 
 
 def error_line(body: Mapping[str, object]) -> bytes:

@@ -1,4 +1,4 @@
-"""Points in time as Ollama writes them: RFC 3339 with nanoseconds, in UTC. Owns no state."""
+"""Points in time as Ollama writes them: RFC 3339 with nanoseconds, in UTC."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -6,10 +6,22 @@ from datetime import UTC, datetime, timedelta
 FOREVER = timedelta(days=292 * 365)  # the longest duration Go can hold; Ollama shows it for a model that stays loaded
 
 
-def now() -> str:
-    """The present. Made for every token, so without a `datetime`."""
-    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds:09d}Z"
+class Clock:
+    """Tells the present, for every token of a response. Owns the text of the second that it told last."""
+
+    __slots__ = ("_second", "_text")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def now(self) -> str:
+        """The present. `strftime` would cost more than the rest of a line."""
+        second, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+        if second != self._second:
+            self._second = second
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._text}.{nanoseconds:09d}Z"
 
 
 def of(moment: datetime) -> str:
