@@ -43,6 +43,7 @@ lint: $(DEVELOPING)
 	$(BIN)/lint-imports
 
 bench: $(DEVELOPING)
+	$(BIN)/python -m load_tests.peers.llama_server
 	$(BIN)/python -m load_tests.engine_cost
 	$(BIN)/python -m load_tests.cold_start
 	$(BIN)/python -m load_tests.compare $(ARGS)

@@ -2,9 +2,10 @@
 
     python -m load_tests.engine_cost --clients 64 --tokens 1000 --repeats 5
 
-First one stream of Pagemill is recorded, message by message; then the servers take turns: Pagemill, the bare app paced
-and in bursts (see `bare_app.py`), and raw sockets, which show the client's own ceiling. All get the same requests from
-the same client. The cores that the client used are printed: near 1.0, it would be the client that is measured.
+First one stream of Pagemill is recorded, event by event; then the servers take turns: Pagemill, the bare app in its
+three ways (see `bare_app.py`), and raw sockets, which show the client's own ceiling. All get the same requests from the
+same client. The cores that the client used are printed: near 1.0, it would be the client that is measured; so is how
+many tokens a message had, since Pagemill merges those that are ready.
 """
 
 import argparse
@@ -20,11 +21,12 @@ from load_tests.client import RawResponse, encode_request, run_closed_loop
 from load_tests.measures import spread
 from load_tests.peers import pagemill
 from load_tests.report import OURS, format_spread, save, table
-from load_tests.runs import CPUShare, cpu_seconds, run_async
+from load_tests.runs import CPUShare, cpu_seconds, run_async, send
 from load_tests.scenarios import PlannedRequest
 from load_tests.servers import RunningServer, ServerCommand
-from load_tests.sse import body_frames, read_record
+from load_tests.sse import body_frames, events, read_record
 
+BARE, MERGED, BURST = "bare app", "bare app, merged alike", "bare app, in bursts"
 PROMPT = tuple(b"Tell me about the mill.")  # the fake backend's tokens are bytes
 
 
@@ -32,7 +34,8 @@ PROMPT = tuple(b"Tell me about the mill.")  # the fake backend's tokens are byte
 class Rate:
     """One run of one server."""
 
-    messages_per_s: float
+    tokens_per_s: float
+    tokens_per_message: float
     cores: CPUShare
 
 
@@ -54,17 +57,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(cost_report(rates, options.tokens))
     if not options.no_save:
         runs = {name: [asdict(rate) for rate in own] for name, own in rates.items()}
-        print("saved", save("engine-cost", {"options": vars(options), "ratio": ratio(rates, "bare"), "runs": runs}))
+        figures = {
+            "options": vars(options),
+            "ratio": ratio(rates, BARE),
+            "ratio_merged": ratio(rates, MERGED),
+            "runs": runs,
+        }
+        print("saved", save("engine-cost", figures))
 
 
 def record(ours: ServerCommand, planned: PlannedRequest, path: Path) -> None:
-    """Keep the body messages of one stream. Raises BadResponseError if it is not what was asked for."""
+    """Keep the events of one stream. Raises BadResponseError if it is not what was asked for."""
     with RunningServer(ours) as server:
-        response = run_async(lambda: run_closed_loop(server.target, [encode_request(server.target, planned)], 1))[0]
+        [response] = send(server, [planned], 1)
     read_record(response, planned)
-    messages = [payload for _, payload in body_frames(response)]
-    if len(messages) < planned.max_tokens:
-        raise RuntimeError(f"{planned.max_tokens} tokens came in only {len(messages)} messages: not one for each token")
+    messages = [b"data: %b\n\n" % data for _, data in events(response)]
+    if b"".join(messages) != b"".join(payload for _, payload in body_frames(response)):
+        raise RuntimeError("the stream has more in it than events, so it can't be replayed byte by byte")
     write_recording(path, [("content-type", "text/event-stream; charset=utf-8")], messages)
 
 
@@ -76,7 +85,7 @@ def servers(ours: ServerCommand, recording: Path) -> dict[str, ServerCommand]:
     bare = ServerCommand("bare-app", (*uvicorn, *flags), "fake", "/", variable)
     raw_arguments = (sys.executable, "-m", "load_tests.raw_server", "--port", "{port}")
     raw = ServerCommand("raw-sockets", raw_arguments, "fake", "/", variable)
-    return {OURS: ours, "bare": bare, "bare, in bursts": bare, "raw sockets": raw}
+    return {OURS: ours, BARE: bare, MERGED: bare, BURST: bare, "raw sockets": raw}
 
 
 def run_all(
@@ -87,20 +96,24 @@ def run_all(
     for repeat in range(options.repeats):
         names = list(commands) if repeat % 2 == 0 else list(reversed(commands))
         for name in names:
-            rate = run_once(commands[name], planned, options.clients, options.rounds, burst=name.endswith("bursts"))
+            rate = run_once(commands[name], planned, options.clients, options.rounds, query(name, rates))
             rates[name].append(rate)
-            print(
-                f"  #{repeat} {name:16} {rate.messages_per_s:9.0f} tok/s, cores used: client {rate.cores.client:.2f}, "
-                f"server {rate.cores.server:.2f}",
-                flush=True,
-            )
+            cores = f"cores used: client {rate.cores.client:.2f}, server {rate.cores.server:.2f}"
+            print(f"  #{repeat} {name:22} {rate.tokens_per_s:9.0f} tok/s, {cores}", flush=True)
     return rates
 
 
-def run_once(command: ServerCommand, planned: PlannedRequest, num_clients: int, rounds: int, *, burst: bool) -> Rate:
+def query(name: str, rates: dict[str, list[Rate]]) -> str:
+    """How the bare app is to stream. It merges as Pagemill did in its first run, which comes before all others."""
+    if name == MERGED:
+        return f"?merge={max(1, round(rates[OURS][0].tokens_per_message))}"
+    return "?burst" if name == BURST else ""
+
+
+def run_once(command: ServerCommand, planned: PlannedRequest, num_clients: int, rounds: int, query: str) -> Rate:
     """Start the server, warm it up, run. Checks that every stream is complete."""
     with RunningServer(command) as server:
-        target = replace(server.target, path="/v1/completions?burst") if burst else server.target
+        target = replace(server.target, path=f"{server.target.path}{query}")
         request = encode_request(target, planned)
         run_async(lambda: run_closed_loop(target, [request] * num_clients, num_clients, quick_ack=False))
         before = (perf_counter(), process_time(), cpu_seconds(server.pid))
@@ -110,7 +123,9 @@ def run_once(command: ServerCommand, planned: PlannedRequest, num_clients: int, 
         cores = CPUShare((process_time() - before[1]) / wall, (cpu_seconds(server.pid) - before[2]) / wall)
     for response in responses:
         read_record(response, planned)
-    return Rate(len(responses) * planned.max_tokens / duration_s(responses), cores)
+    num_tokens = len(responses) * planned.max_tokens
+    num_messages = sum(len(body_frames(response)) for response in responses)
+    return Rate(num_tokens / duration_s(responses), num_tokens / num_messages, cores)
 
 
 def duration_s(responses: Sequence[RawResponse]) -> float:
@@ -120,7 +135,7 @@ def duration_s(responses: Sequence[RawResponse]) -> float:
 
 def ratio(rates: dict[str, list[Rate]], name: str) -> float:
     """Our median rate over that of another."""
-    medians = {key: spread([rate.messages_per_s for rate in own]).median for key, own in rates.items()}
+    medians = {key: spread([rate.tokens_per_s for rate in own]).median for key, own in rates.items()}
     return medians[OURS] / medians[name]
 
 
@@ -129,14 +144,15 @@ def cost_report(rates: dict[str, list[Rate]], num_tokens: int) -> str:
     rows = [
         (
             name,
-            format_spread(spread([rate.messages_per_s for rate in own]), digits=0),
+            format_spread(spread([rate.tokens_per_s for rate in own]), digits=0),
             format_spread(spread([rate.cores.client for rate in own]), digits=2),
             format_spread(spread([rate.cores.server for rate in own]), digits=2),
+            f"{spread([rate.tokens_per_message for rate in own]).median:.1f}",
             f"{ratio(rates, name):.2f}",
         )
         for name, own in rates.items()
     ]
-    header = ("server", "tok/s", "client's cores", "server's cores", "pagemill / it")
+    header = ("server", "tok/s", "client's cores", "server's cores", "tok/message", "pagemill / it")
     return f"\n{num_tokens} tokens a stream, median (low-high)\n{table(header, rows)}\n"
 
 

@@ -68,9 +68,11 @@ def binary() -> Path:
 
 
 def build(source: Path | None = None, *, jobs: int = 2) -> Path:
-    """Fetch the source (or take `source`, an unpacked source distribution), configure and build. Idempotent."""
-    source = source or _unpacked_source()
+    """Fetch the source (or take `source`, an unpacked source distribution), configure and build. Once per release."""
     folder = _build_folder()
+    if (folder / "bin" / "llama-server").exists():
+        return binary()
+    source = source or _unpacked_source()
     llama_cpp = source / "vendor" / "llama.cpp"
     generator = ("-G", "Ninja") if _has_ninja() else ()
     subprocess.run(["cmake", "-S", str(llama_cpp), "-B", str(folder), *generator, *CMAKE_OPTIONS], check=True)
