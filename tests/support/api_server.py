@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +41,8 @@ class RunningServer:
     backend: FakeBackend
     settings: Settings
     engines: list[Engine] = field(default_factory=list)
+    http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30, verify=False, trust_env=False))
+    clients: ExitStack = field(default_factory=ExitStack)  # that end with the server
 
     @property
     def url(self) -> str:
@@ -51,14 +53,14 @@ class RunningServer:
         return self.engines[-1]
 
     def post(self, path: str, body: Any, **options: Any) -> httpx.Response:
-        return httpx.post(self.url + path, json=body, timeout=30, **options)
+        return self.http.post(self.url + path, json=body, **options)
 
     def get(self, path: str, **options: Any) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=30, **options)
+        return self.http.get(self.url + path, **options)
 
     def client(self, **options: Any) -> openai.OpenAI:
         options = {"api_key": "none", "max_retries": 0, "timeout": 30, **options}
-        return openai.OpenAI(base_url=self.url + "/v1", **options)
+        return self.clients.enter_context(openai.OpenAI(base_url=self.url + "/v1", **options))
 
     def async_client(self, **options: Any) -> openai.AsyncOpenAI:
         options = {"api_key": "none", "max_retries": 0, "timeout": 30, **options}
@@ -112,15 +114,19 @@ def running_server(
     server = uvicorn.Server(uvicorn_config)
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    clients = ExitStack()
     thread.start()
     try:
         wait_until(lambda: server.started or not thread.is_alive(), STARTED_WITHIN_S)
         if wait_ready:
             wait_until(lambda: pool.ready or not thread.is_alive(), STARTED_WITHIN_S)
         assert thread.is_alive(), "the server did not start"
-        yield RunningServer(listener.getsockname()[1], pool, backend, checked, engines)
+        running = RunningServer(listener.getsockname()[1], pool, backend, checked, engines, clients=clients)
+        clients.enter_context(running.http)
+        yield running
     finally:
         server.should_exit = True
         thread.join(STARTED_WITHIN_S)
         listener.close()
+        clients.close()
         assert not thread.is_alive(), "the server did not stop"

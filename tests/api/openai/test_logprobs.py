@@ -117,7 +117,7 @@ def test_tokens_that_are_no_whole_character_stay_distinct(serve: Serve) -> None:
 def test_streamed_pieces_are_the_unstreamed_lists(server: RunningServer) -> None:
     fields = {"echo": True, "logprobs": 2, "max_tokens": 6, "temperature": 0}
     whole = completion_logprobs(server, "hi", **fields)
-    stream = server.client().completions.create(model="fake", prompt="hi", stream=True, extra_body=fields)  # type: ignore[call-overload]
+    stream = server.client().completions.create(model="fake", prompt="hi", stream=True, extra_body=fields)
     parts = [part.choices[0].logprobs.model_dump() for part in stream if part.choices[0].logprobs]
     pieces = joined(parts)
     assert {name: whole[name] for name in pieces} == pieces
