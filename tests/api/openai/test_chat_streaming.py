@@ -221,3 +221,21 @@ def test_invalid_stream_request_is_a_plain_400(server: RunningServer) -> None:
     response = server.post("/v1/chat/completions", {"messages": HELLO, "stream": True, "temperature": -1})
     assert response.status_code == 400
     assert response.headers["content-type"] == "application/json"
+
+
+def test_over_long_chat_is_a_400_that_says_both_lengths(serve: Serve) -> None:
+    server = serve(FakeBackend(max_model_len=64))
+    messages = [{"role": "user", "content": "x" * 100}]
+    for stream in (True, False):
+        response = server.post("/v1/chat/completions", {"messages": messages, "stream": stream})
+        assert response.status_code == 400
+        error = response.json()["error"]
+        assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
+        assert "maximum context length is 64 tokens" in error["message"]
+        assert "119 input tokens" in error["message"]
+
+
+def test_long_chat_is_rendered_and_tokenized_off_the_event_loop(serve: Serve) -> None:
+    server = serve(FakeBackend(max_model_len=20_000))
+    body = {"messages": [{"role": "user", "content": "x" * 10_000}], "max_tokens": 1}
+    assert server.post("/v1/chat/completions", body).json()["usage"]["prompt_tokens"] == 10_019

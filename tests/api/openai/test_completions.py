@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from pagemill.backends.fake import BOS, EOS, FakeBackend
-from support.api_server import RunningServer, Serve
+from pagemill.engine.step import StepPlan
+from support.api_server import RunningServer, Serve, wait_until
 
 TEXT = "The quick brown fox jumps over the lazy dog."
 
@@ -180,3 +181,21 @@ def test_out_of_vocabulary_prompt_token_is_a_400(server: RunningServer) -> None:
 def test_out_of_vocabulary_token_in_a_batch_leaves_nothing_running(server: RunningServer) -> None:
     assert complete(server, [[1], [2], [100_000]], stream=True).status_code == 400
     assert server.engine.num_unfinished() == 0
+
+
+def test_prompt_too_long_for_the_event_loop_is_tokenized_all_the_same(serve: Serve) -> None:
+    server = serve(FakeBackend(max_model_len=20_000))
+    assert complete(server, "x" * 10_000, max_tokens=1).json()["usage"]["prompt_tokens"] == 10_001
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_failure_of_one_prompt_ends_the_whole_batch(serve: Serve, stream: bool) -> None:
+    def fail(plan: StepPlan) -> str | None:
+        return "the device is gone" if plan.step_id > 8 and plan.chunks else None
+
+    server = serve(FakeBackend(fail_on=fail))
+    response = complete(server, ["a", "b", "c"], n=2, max_tokens=100, stream=stream)
+    assert response.status_code == (200 if stream else 500)
+    assert "the device is gone" in response.text
+    assert "[DONE]" not in response.text
+    wait_until(lambda: server.engine.num_unfinished() == 0)

@@ -4,7 +4,7 @@ Owns no state. Fields of features that this version lacks (tools, structured out
 with the values that ask for nothing.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, model_validator
 
@@ -37,6 +37,8 @@ def _template_kwargs(value: dict[str, Any] | None) -> dict[str, Any] | None:
 
 class ChatCompletionRequest(GenerationFields):
     """A chat, and how to answer it."""
+
+    prompt_field: ClassVar[str] = "messages"
 
     messages: list[Message]
     max_completion_tokens: int | None = None

@@ -52,8 +52,9 @@ class StreamOptions(WireModel):
 
 
 class GenerationFields(WireModel):
-    """What both kinds of completion take."""
+    """What both kinds of completion take. `prompt_field` is the field that the prompt comes from."""
 
+    prompt_field: ClassVar[str] = "prompt"
     hints: ClassVar[Mapping[str, str]] = {
         f"guided_{kind}": STRUCTURED_HINT
         for kind in ("json", "regex", "choice", "grammar", "json_object", "decoding_backend", "whitespace_pattern")

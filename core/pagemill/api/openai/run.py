@@ -79,7 +79,7 @@ async def running(
         max_model_len = model.engine.max_model_len
         prompts = [_truncated(prompt, body, max_model_len) for prompt in await prompts_of(model)]
         for prompt in prompts:
-            _check_length(len(prompt.token_ids), sampling.max_tokens, max_model_len)
+            _check_length(len(prompt.token_ids), sampling.max_tokens, max_model_len, body.prompt_field)
         requests = [
             GenerationRequest(
                 request_id=response_id if len(prompts) == 1 else f"{response_id}-{index}",
@@ -105,18 +105,20 @@ def _truncated(prompt: Prompt, body: GenerationFields, max_model_len: int) -> Pr
     return Prompt(prompt.token_ids[-keep:])
 
 
-def _check_length(num_prompt_tokens: int, max_tokens: int | None, max_model_len: int) -> None:
+def _check_length(num_prompt_tokens: int, max_tokens: int | None, max_model_len: int, prompt_field: str) -> None:
     """vLLM's words, which clients parse."""
     limit = f"This model's maximum context length is {max_model_len} tokens. However, "
     needed = min(1, 1 if max_tokens is None else max_tokens)  # with max_tokens 0 a prompt may fill the context
     if num_prompt_tokens + needed > max_model_len:
         raise ContextLengthError(
-            f"{limit}your prompt contains {num_prompt_tokens} input tokens. Please reduce the length of the prompt.",
-            param="prompt",
+            f"{limit}your prompt contains {num_prompt_tokens} input tokens. "
+            f"Please reduce the length of the {prompt_field}.",
+            param=prompt_field,
         )
     if max_tokens is not None and num_prompt_tokens + max_tokens > max_model_len:
         raise ContextLengthError(
             f"{limit}you requested {max_tokens} output tokens and your prompt contains {num_prompt_tokens} input "
-            f"tokens, for a total of {num_prompt_tokens + max_tokens} tokens. Please reduce max_tokens or the prompt.",
+            f"tokens, for a total of {num_prompt_tokens + max_tokens} tokens. "
+            f"Please reduce max_tokens or the length of the {prompt_field}.",
             param="max_tokens",
         )
