@@ -36,7 +36,7 @@ class Terminal:
 
     def __init__(self, server: RunningServer, state: Path, *flags: str) -> None:
         environment = clean_environment(PROMPT_TOOLKIT_NO_CPR="1", TERM="xterm", XDG_STATE_HOME=str(state))
-        arguments = ["-m", "pagemill.cli.main", "run", "fake", "--server", server.url, *flags]
+        arguments = ["-m", "pagemill", "run", "fake", "--server", server.url, *flags]
         self.child: pexpect.spawn[str] = pexpect.spawn(
             sys.executable, arguments, env=environment, encoding="utf-8", timeout=TIMEOUT_S, dimensions=(50, 120)
         )
@@ -87,8 +87,8 @@ def test_the_conversation_is_remembered_until_it_is_cleared(terminal: Terminal, 
 
 
 def test_triple_quotes_hold_a_message_of_several_lines(terminal: Terminal, backend: ScriptedBackend) -> None:
-    terminal.enter('"""one', then="... ")
-    terminal.enter("  two", then="... ")
+    terminal.enter('"""one', then="...")
+    terminal.enter("  two", then="...")
     assert "Fine." in terminal.enter('three"""')
     assert backend.prompts[-1] == "user\none\n  two\nthree\nassistant\n"
     terminal.enter('"""all in one"""')
@@ -134,7 +134,7 @@ def test_the_system_message_and_parameters_shape_the_requests(terminal: Terminal
 
 
 def test_a_system_message_may_have_several_lines(terminal: Terminal, backend: ScriptedBackend) -> None:
-    terminal.enter('/set system """Be', then="... ")
+    terminal.enter('/set system """Be', then="...")
     assert "Set the system message." in terminal.enter('brief."""')
     terminal.enter("hi")
     assert backend.prompts[-1] == "system\nBe\nbrief.\nuser\nhi\nassistant\n"

@@ -29,13 +29,12 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
-def release(listener: socket.socket) -> None:
-    """Close the socket, and remove its file if it has one."""
-    path = listener.getsockname() if listener.family == socket.AF_UNIX and listener.fileno() >= 0 else None
+def release(listener: socket.socket, settings: Settings) -> None:
+    """Close what `bind` gave, and remove the file of a Unix socket. The server may have closed the socket already."""
     listener.close()
-    if path:
+    if settings.uds is not None:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+            os.unlink(settings.uds)
 
 
 def _bind_tcp(host: str, port: int) -> socket.socket:

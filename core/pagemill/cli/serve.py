@@ -33,7 +33,7 @@ def execute(arguments: argparse.Namespace) -> int:
     try:
         return _serve(settings, listener)
     finally:
-        release(listener)
+        release(listener, settings)
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
