@@ -5,6 +5,7 @@
 
 import ctypes
 import os
+import re
 from logging import getLogger
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pagemill.errors import ModelLoadError
 
 logger = getLogger(__name__)
 
+_FUNCTION_NAME = re.compile(r"^\w+: ")  # before each of llama.cpp's log lines
 LOAD_MODE_NONE, LOAD_MODE_MMAP, LOAD_MODE_MLOCK = 0, 1, 2  # enum llama_load_mode; 3 is mmap and mlock
 SIZE_SUFFIXES = {" - Small": "_S", " - Medium": "_M", " - Large": "_L"}
 QUANTIZATION_NAMES = {"all F32": "F32", "Q2_K - Medium": "Q2_K", "IQ3_S mix - 3.66 bpw": "IQ3_M", "MXFP4 MoE": "MXFP4"}
@@ -117,16 +119,11 @@ def load_model(library: Library, path: Path, options: GGUFOptions) -> Model:
 
 
 def reason_of(errors: list[str]) -> str:
-    """llama.cpp's own words for why it failed: the first error, without the names of its functions."""
-    if not errors:
-        return "llama.cpp gives no reason"
-    first = errors[0]
-    for line in errors:
-        _, found, rest = line.partition("error loading model: ")
-        if found:
-            first = rest
-            break
-    return first.rpartition(": ")[2] if first.startswith(("llama_", "gguf_")) else first
+    """llama.cpp's own words for why it failed, without its functions' names and the lines that only pass it on."""
+    reasons = [
+        _FUNCTION_NAME.sub("", _FUNCTION_NAME.sub("", line).removeprefix("error loading model: ")) for line in errors
+    ]
+    return "; ".join(reason for reason in reasons if not reason.startswith("failed to load model")) or "no reason given"
 
 
 def quantization_name(ftype_name: str) -> str:
