@@ -126,6 +126,27 @@ def test_a_short_prefix_is_not_worth_a_copy() -> None:
     assert admission.num_cached == 0
 
 
+def test_a_sequence_starts_beside_the_running_ones_and_what_was_there_moves() -> None:
+    cache = ResidentKVCache(4, 100)
+    conversations = [[index] * 30 for index in range(4)]
+    for index, tokens in enumerate(conversations):
+        assert cache.admit(index, tokens, 30) is not None
+        cache.commit(index, 30)
+    cache.release(1)
+    cache.release(3)
+    cache.release(2)
+    admission = cache.admit(4, [9] * 30, 30)  # slot 1 is the least recently used, 0 runs: it is beside already
+    assert admission is not None
+    assert admission.operations == (TruncateKV(1, 0),)
+    admission = cache.admit(5, [8] * 30, 30)  # slot 3 is the next least recently used, and 2 is beside
+    assert admission is not None
+    assert admission.operations == (CopyKV(2, 3, 30), TruncateKV(2, 0))
+    assert cache.placement(5) == (2,)
+    cache.check_integrity()
+    assert cache.match([*conversations[2], 5]).num_cached == 30  # now in slot 3
+    assert cache.match([*conversations[3], 5]).num_cached == 0
+
+
 def test_no_idle_slot_means_no_admission() -> None:
     cache = ResidentKVCache(1, 16)
     cache.admit(0, [1, 2], 2)

@@ -5,6 +5,10 @@ it) or idle; an idle one keeps what its last sequence computed until somebody ne
 longest common prefix from any slot: in place, by truncating an idle slot, or by copying from a slot that is running or
 worth keeping. Between these it takes the way that forgets fewer tokens.
 
+llama.cpp computes running sequences in neighbouring slots in one pass over the weights, and each gap costs a pass more.
+So a sequence that does not continue in place starts beside the running ones; what an idle slot there remembers moves to
+the slot that would have been overwritten.
+
 total = free + cached + used: a used slot counts whole, an idle one with what it remembers. Owned by one scheduler. May
 not import backends.
 """
@@ -64,14 +68,19 @@ class ResidentKVCache:
         if victim is None:
             return None
         source, num_cached = self._best_source(token_ids) if reuse else (None, 0)
-        destination, operations = victim, list[KVOperation]()
+        operations: list[KVOperation] = []
+        copy = False
         if source is not None and self._in_place(source, victim, num_cached):
             destination = source
-        elif source is not None and num_cached >= MIN_COPY_TOKENS and self._can_truncate:
-            operations.append(CopyKV(source.index, victim.index, num_cached))
         else:
-            num_cached = 0
-        if not operations and (num_cached == 0 or destination.num_computed > num_cached):
+            destination = self._beside_running(victim)
+            operations += self._move(destination, victim)
+            if source is None or num_cached < MIN_COPY_TOKENS or not self._can_truncate:
+                num_cached = 0
+            elif source is not destination:
+                copy = True
+                operations.append(CopyKV(source.index, destination.index, num_cached))
+        if not copy and (num_cached == 0 or destination.num_computed > num_cached):
             operations.append(TruncateKV(destination.index, num_cached))
         destination.owner = sequence_id
         destination.token_ids = token_ids
@@ -126,6 +135,32 @@ class ResidentKVCache:
         """The idle slot to overwrite: an empty one, the lowest first, else the least recently used."""
         idle = [slot for slot in self._slots if slot.owner is None]
         return min(idle, key=lambda slot: (slot.num_computed > 0, slot.last_used, slot.index), default=None)
+
+    def _beside_running(self, victim: Slot) -> Slot:
+        """The idle slot with the most running neighbours; of equal ones the victim, which costs no move."""
+
+        def rank(slot: Slot) -> tuple[int, bool, bool, int, int]:
+            beside = (slot.index - 1, slot.index + 1)
+            num_running = sum(self._slots[i].owner is not None for i in beside if 0 <= i < self.num_slots)
+            return (-num_running, slot is not victim, self._worth_moving(slot), slot.last_used, slot.index)
+
+        # A recurrent state is never copied, so nor is it moved.
+        candidates = (
+            slot
+            for slot in self._slots
+            if slot.owner is None and (slot is victim or self._can_truncate or not self._worth_moving(slot))
+        )
+        return min(candidates, key=rank)
+
+    def _move(self, slot: Slot, victim: Slot) -> list[KVOperation]:
+        """Let the victim remember what `slot` does, whose content is then free to be overwritten."""
+        if slot is victim or not self._worth_moving(slot):
+            return []
+        victim.token_ids, victim.num_computed, victim.last_used = slot.token_ids, slot.num_computed, slot.last_used
+        return [CopyKV(slot.index, victim.index, slot.num_computed)]
+
+    def _worth_moving(self, slot: Slot) -> bool:
+        return self._enable_prefix_caching and slot.num_computed >= MIN_COPY_TOKENS
 
     def _best_source(self, token_ids: ReadOnlySequence[int]) -> tuple[Slot | None, int]:
         """The slot with the longest usable prefix; of equal ones an idle one, then the least recently used."""
