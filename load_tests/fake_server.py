@@ -51,7 +51,7 @@ def main() -> None:
     try:
         serve(create_app(pool, settings), pool, settings, listener, address_of(listener))
     finally:
-        release(listener)
+        release(listener, settings)
 
 
 if __name__ == "__main__":

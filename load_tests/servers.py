@@ -3,6 +3,7 @@
 State: the process, owned by `RunningServer`. What it prints goes to a log file in the cache folder, shown on failure.
 """
 
+import json
 import os
 import signal
 import socket
@@ -103,7 +104,18 @@ class RunningServer:
 
     def get(self, path: str, timeout_s: float = 5.0) -> str:
         """The body of a GET. Raises urllib.error.URLError."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout_s) as response:
+        return self._open(urllib.request.Request(self._url(path)), timeout_s)
+
+    def post(self, path: str, body: object, timeout_s: float = 30.0) -> str:
+        """The body that answers a POST of JSON. Raises urllib.error.URLError."""
+        headers = {"Content-Type": "application/json"}
+        return self._open(urllib.request.Request(self._url(path), json.dumps(body).encode(), headers), timeout_s)
+
+    def _url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def _open(self, request: urllib.request.Request, timeout_s: float) -> str:
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
             body: bytes = response.read()
         return body.decode()
 

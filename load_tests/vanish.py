@@ -9,6 +9,7 @@ open files), and must answer the next request at once.
 
 import argparse
 import asyncio
+import json
 import random
 import re
 import socket
@@ -29,6 +30,7 @@ from load_tests.scenarios import PlannedRequest
 from load_tests.servers import RunningServer, ServerCommand
 from load_tests.sse import read_record
 
+PROMPT = "<|im_start|>user\nWhat is Pagemill?<|im_end|>\n<|im_start|>assistant\n"
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER for no seconds: close sends RST and drops what is unsent
 
 
@@ -136,16 +138,20 @@ def gauge(metrics: str, name: str) -> float:
 
 
 def check_server(
-    command: ServerCommand, planned: PlannedRequest, num_clients: int, *, seed: int = 0, settle_s: float = 5.0
+    command: ServerCommand, prompt: str, max_tokens: int, num_clients: int, *, seed: int = 0, settle_s: float = 5.0
 ) -> VanishResult:
     """Start the server, let the clients vanish, see what is left. The next request must give exactly what it asks for.
+
+    `max_tokens`: of the requests that are abandoned; the model must have something to say to the prompt.
 
     Raises:
         TimeoutError: the server still holds something after `settle_s`.
     """
     with RunningServer(command) as server:
-        request = encode_request(server.target, planned)
-        one = [encode_request(server.target, PlannedRequest(planned.prompt_token_ids, 4))]
+        token_ids = tokenize(server, prompt)
+        request = encode_request(server.target, PlannedRequest(token_ids, max_tokens))
+        short = PlannedRequest(token_ids, 4)
+        one = [encode_request(server.target, short)]
         run_async(lambda: run_closed_loop(server.target, one, 1))
         files_before = _num_files(server.pid)
         vanishers = plan(num_clients, seed)
@@ -154,9 +160,15 @@ def check_server(
         leftovers, extra_files = _wait_until_settled(server, files_before, gone_s + settle_s)
         settled_s = time.perf_counter() - gone_s
         [response] = run_async(lambda: run_closed_loop(server.target, one, 1))
-    record = read_record(response, PlannedRequest(planned.prompt_token_ids, 4))
+    record = read_record(response, short)
     by_point = {point.value: sum(vanisher.point is point for vanisher in vanishers) for point in VanishPoint}
     return VanishResult(num_clients, by_point, settled_s, leftovers, extra_files, record.ttft_s)
+
+
+def tokenize(server: RunningServer, text: str) -> tuple[int, ...]:
+    """The server's own token ids of a text."""
+    found = json.loads(server.post("/tokenize", {"prompt": text}))
+    return tuple(found["tokens"])
 
 
 def _wait_until_settled(server: RunningServer, files_before: int, deadline: float) -> tuple[Leftovers, int]:
@@ -191,13 +203,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-save", action="store_true", help="print only")
     options = parser.parse_args(arguments)
     results = {}
-    if options.model in ("fake", "both"):
-        planned = PlannedRequest(tuple(b"Tell me about the mill."), 2000)
-        command = pagemill.fake_command(num_slots=64)
-        results["fake"] = check_server(command, planned, options.clients, seed=options.seed)
-    if options.model in ("grist", "both"):
-        planned = PlannedRequest(tuple(range(300, 400)), 1500)
-        results["grist"] = check_server(pagemill.demo_command(), planned, options.clients, seed=options.seed)
+    commands = {"fake": (pagemill.fake_command(num_slots=64), 2000), "grist": (pagemill.demo_command(), 1000)}
+    for name, (command, max_tokens) in commands.items():
+        if options.model in (name, "both"):
+            results[name] = check_server(command, PROMPT, max_tokens, options.clients, seed=options.seed)
     for name, result in results.items():
         print(
             f"{name}: {result.num_clients} clients vanished; after {result.settled_s:.2f} s {result.leftovers}, "

@@ -18,7 +18,7 @@ LONG = PlannedRequest(tuple(b"Tell me about the mill."), 3000)
 
 
 def test_five_hundred_vanished_clients_leave_nothing_in_a_server_process() -> None:
-    result = check_server(pagemill.fake_command(num_slots=64), LONG, 500, settle_s=10)
+    result = check_server(pagemill.fake_command(num_slots=64), "Tell me about the mill.", 3000, 500, settle_s=10)
     assert result.leftovers.none
     assert result.by_point == {point.value: 125 for point in VanishPoint}
     assert result.extra_files <= 1
