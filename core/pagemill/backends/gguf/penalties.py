@@ -3,8 +3,8 @@
 `repetition_penalty` counts prompt and output; `presence_penalty` and `frequency_penalty` count only the output. With
 `penalty_last_n` all look back on the last n tokens (of prompt and output) only, as llama.cpp and Ollama do.
 
-In numpy rather than llama.cpp's sampler: that one looks every token of the vocabulary up in a hash map (1.5 ms at 150k
-tokens), this touches only the tokens that occurred (20 us). `Penalties` owns one sequence's counts.
+In numpy rather than llama.cpp's sampler: that one looks every token of the vocabulary up in a hash map (0.57 ms at 152k
+tokens), this touches only the tokens that occurred (17 us for 1,000). `Penalties` owns one sequence's counts.
 """
 
 from collections import deque

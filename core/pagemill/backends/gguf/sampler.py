@@ -2,7 +2,7 @@
 
 Order: logit bias, `min_tokens`' ban on stopping, penalties; then, if not greedy, llama.cpp's own chain in its usual
 order: top-k, typical, top-p, min-p, temperature, and a draw from what is left. The first three change the row in place
-(they touch few tokens), so greedy needs no list of candidates: numpy finds the largest of 150k logits in 15 us, where
+(they touch few tokens), so greedy needs no list of candidates: numpy finds the largest of 152k logits in 10 us, where
 building the list takes 250 us.
 
 A `Sampler` owns its chain of C samplers, and lives as long as its sequence, across preemptions.
