@@ -22,7 +22,10 @@ TASKS_BY_NAME: Mapping[str, Task] = {task.name: task for task in TASKS}
 TOOL_SHARE = 0.11
 SYSTEM_SHARE = 0.5
 LONG_MAX_TURNS = 60
+# Shares that replace the tasks' own in the second stage, when the easy families are learnt and the others lag.
 MAX_DRAWS = 20_000
+# A mixture that overrides no task's own weight.
+OWN_WEIGHTS: Mapping[str, float] = {}
 
 SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
@@ -57,16 +60,18 @@ def draw_system(rng: random.Random) -> str | None:
     return rng.choice(SYSTEM_PROMPTS) if rng.random() < SYSTEM_SHARE else None
 
 
-def draw_task(rng: random.Random) -> Task:
-    """Pick a task by its weight in the mixture."""
-    return rng.choices(TASKS, weights=[task.weight for task in TASKS])[0]
+def draw_task(rng: random.Random, weights: Mapping[str, float] = OWN_WEIGHTS) -> Task:
+    """Pick a task by its weight in the mixture; `weights` overrides the tasks' own."""
+    return rng.choices(TASKS, weights=[weights.get(task.name, task.weight) for task in TASKS])[0]
 
 
-def draw_plain(rng: random.Random, num_turns: int) -> Conversation:
+def draw_plain(
+    rng: random.Random, num_turns: int, weights: Mapping[str, float] = OWN_WEIGHTS
+) -> Conversation:
     """A training conversation of `num_turns` turns without tools; at most one of them tells the user's facts."""
     turns: list[Turn] = []
     while len(turns) < num_turns:
-        task = draw_task(rng)
+        task = draw_task(rng, weights)
         if task.name == "memory" and any(turn.task == "memory" for turn in turns):
             continue
         turns.append(draw_turn(rng, task.draw, "train"))

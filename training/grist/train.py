@@ -2,17 +2,19 @@
 
 Data-parallel over single-threaded workers, because threads inside one small matrix product wait for each other on a
 shared machine. Seeded and counted in steps, so a run is repeatable; `--resume` continues from the last checkpoint in
-`--out`. The learning rate is held and then decayed over the last part of `--steps`, so a run may be shortened before
-the decay begins and still be the run that the shorter `--steps` would have given.
+`--out`. The tasks are mixed in the stages of `curriculum.py`.
 """
 
 import argparse
 import logging
+import math
 import os
 import random
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
-from grist.conversations import draw_conversation, draw_long, draw_plain, draw_with_tools
+from grist.conversations import OWN_WEIGHTS, draw_conversation, draw_long, draw_plain, draw_with_tools
+from grist.curriculum import STAGES, stage_at
 from grist.dialogue import Conversation
 from grist.model import Llama, LlamaShape
 from grist.packing import IGNORED, Rows, RowStream
@@ -34,9 +37,9 @@ from grist.tokenizer import CONTROL_TOKENS, MARKUP_TOKENS, MAX_POSITIONS, save_t
 logger = logging.getLogger(__name__)
 
 SEED = 20
-STEPS = 3400
+STEPS = 2100
 WARMUP_STEPS = 100
-DECAY_SHARE = 0.4
+DECAY_START_STEP = 700
 MUON_RATE, ADAM_RATE = 4e-3, 3e-3
 LONG_EVERY = 40
 PLAIN_ROWS, TOOL_ROWS, LONG_ROWS = 6, 2, 2
@@ -57,14 +60,15 @@ class Plan:
     resume: bool
 
 
-def draw_plain_chunk(rng: random.Random) -> list[Conversation]:
+def draw_plain_chunk(weights: Mapping[str, float], rng: random.Random) -> list[Conversation]:
     """Enough short conversations for a few hundred rows."""
-    return [draw_plain(rng, rng.choice((1, 1, 1, 2, 2, 3))) for _ in range(1500)]
+    return [draw_plain(rng, rng.choice((1, 1, 1, 2, 2, 3)), weights) for _ in range(1500)]
 
 
 def draw_tool_chunk(rng: random.Random) -> list[Conversation]:
     """Conversations with tools, and short ones to fill their rows."""
-    return [draw_with_tools(rng, rng.choice((1, 2, 2, 3))) for _ in range(400)] + draw_plain_chunk(rng)[:600]
+    with_tools = [draw_with_tools(rng, rng.choice((1, 2, 2, 3))) for _ in range(400)]
+    return with_tools + draw_plain_chunk(OWN_WEIGHTS, rng)[:600]
 
 
 def draw_long_chunk(rng: random.Random) -> list[Conversation]:
@@ -82,9 +86,9 @@ def build_tokenizer(seed: int) -> Tokenizer:
 
 
 def rate_scale(step: int, steps: int) -> float:
-    """Warm up, hold, then fall linearly to zero over the last `DECAY_SHARE` of the run."""
-    decay_steps = steps * DECAY_SHARE
-    return min(1.0, (step + 1) / WARMUP_STEPS, (steps - step) / decay_steps)
+    """Warm up, hold to `DECAY_START_STEP`, then fall as one minus a square root to zero."""
+    progress = max(0.0, (step - DECAY_START_STEP) / (steps - DECAY_START_STEP))
+    return min((step + 1) / WARMUP_STEPS, 1.0 - math.sqrt(progress))
 
 
 def inner_matrices(model: Llama) -> list[Tensor]:
@@ -117,7 +121,11 @@ class Trainer:
         self.optimisers = make_optimisers(self.model, rank, plan.num_workers)
         self.rates = [optimiser.param_groups[0]["lr"] for optimiser in self.optimisers]
         self.streams = {
-            "plain": RowStream(f"plain/{rank}", plan.seed, tokenizer, 256, draw_plain_chunk),
+            **{
+                stage.name: RowStream(f"{stage.name}/{rank}", plan.seed, tokenizer, 256,
+                                      partial(draw_plain_chunk, stage.weights))
+                for stage in STAGES
+            },
             "tools": RowStream(f"tools/{rank}", plan.seed, tokenizer, 512, draw_tool_chunk),
             "long": RowStream(f"long/{rank}", plan.seed, tokenizer, MAX_POSITIONS, draw_long_chunk),
         }
@@ -131,7 +139,7 @@ class Trainer:
             batches = [(self.streams["long"].next_rows(LONG_ROWS // share), self.model.model)]
         else:
             batches = [
-                (self.streams["plain"].next_rows(PLAIN_ROWS // share), self.body),
+                (self.streams[stage_at(self.step).name].next_rows(PLAIN_ROWS // share), self.body),
                 (self.streams["tools"].next_rows(TOOL_ROWS // share), self.body),
             ]
         num_said = sum(int((rows.targets != IGNORED).sum()) for rows, _ in batches)
@@ -201,8 +209,8 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         for optimiser, saved in zip(self.optimisers, own["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
-        for name, stream in self.streams.items():
-            stream.restore(own["streams"][name])
+        for name, place in own["streams"].items():
+            self.streams[name].restore(place)
 
 
 def summed_loss(forward: Any, embedding: Tensor, rows: Rows) -> Tensor:
