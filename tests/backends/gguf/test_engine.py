@@ -43,7 +43,7 @@ async def generate(engine: Engine, name: str, prompt: list[int], sampling: Sampl
 
 async def test_many_clients_get_the_plain_loops_tokens(engine: Engine, oracle: LlamaOracle) -> None:
     greedy = SamplingParams(temperature=0.0, max_tokens=12, ignore_eos=True)
-    prompts = [[*SHARED[:20 + index % 41], index, index + 1] for index in range(24)]
+    prompts = [[*SHARED[: 20 + index % 41], index, index + 1] for index in range(24)]
     results = await asyncio.gather(
         *(generate(engine, f"request-{index}", prompt, greedy) for index, prompt in enumerate(prompts))
     )
