@@ -33,6 +33,7 @@ class TinyModel:
     feed_forward: int = 128
     context_length: int = 1024
     sentencepiece: bool = False
+    has_bos: bool = True
     output_scale: float = 1.0  # less makes the distributions broader
     causal: bool = True
     pooling: Literal["mean"] | None = None  # of an embedding model
@@ -40,7 +41,7 @@ class TinyModel:
     def write(self, path: Path) -> Path:
         """Write the model to `path`, and return it."""
         writer = gguf.GGUFWriter(path, self.architecture)
-        tokens = _add_sentencepiece(writer) if self.sentencepiece else _add_byte_bpe(writer)
+        tokens = _add_sentencepiece(writer) if self.sentencepiece else _add_byte_bpe(writer, self.has_bos)
         self._add_parameters(writer)
         for name, shape in self._tensors(len(tokens)).items():
             writer.add_tensor(name, self._values(name, shape))
@@ -134,7 +135,7 @@ class TinyModel:
         return (random.standard_normal(shape) * scale).astype(np.float32)
 
 
-def _add_byte_bpe(writer: Any) -> list[str]:
+def _add_byte_bpe(writer: Any, has_bos: bool) -> list[str]:
     """A vocabulary of the 256 bytes, some merges, and special tokens, in GPT-2's spelling."""
     letters = [_byte_letters()[byte] for byte in range(256)]
     space = _byte_letters()[ord(" ")]
@@ -148,7 +149,8 @@ def _add_byte_bpe(writer: Any) -> list[str]:
     writer.add_token_list(texts)
     writer.add_token_types(types)
     writer.add_token_merges([f"{left} {right}" for left, right in pairs])
-    writer.add_bos_token_id(texts.index("<|endoftext|>"))
+    if has_bos:
+        writer.add_bos_token_id(texts.index("<|endoftext|>"))
     writer.add_eos_token_id(texts.index("<|im_end|>"))
     writer.add_add_bos_token(False)
     writer.add_chat_template(CHAT_TEMPLATE)

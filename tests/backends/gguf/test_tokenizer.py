@@ -87,6 +87,11 @@ def test_a_bos_is_added_where_the_file_wants_it_and_only_once(
     assert rendered.count(1) == 1
 
 
+def test_a_file_without_a_bos_has_none(load_backend: LoadBackend, write_model: WriteModel) -> None:
+    tokenizer = load_backend(write_model(TinyModel(has_bos=False))).tokenizer
+    assert (tokenizer.bos_token, tokenizer.eos_token) == ("", "<|im_end|>")
+
+
 def test_odd_texts_are_encoded(tokenizer: GGUFTokenizer) -> None:
     assert plain(tokenizer, "") == []
     assert decode(tokenizer, plain(tokenizer, "a\0b")) == "a\0b"

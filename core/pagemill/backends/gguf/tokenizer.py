@@ -98,7 +98,10 @@ class GGUFTokenizer:
             raise InvalidRequestError(f"token id {token_id} is not in the vocabulary of {self.vocab_size}")
 
     def _name_of(self, token_id: int) -> str:
-        return "" if token_id < 0 else self.token_bytes(token_id).decode("utf-8", errors="replace")
+        """A file that names no such token leaves llama.cpp at GPT-2's default of 11, which is some ordinary text."""
+        if token_id < 0 or not self.is_special(token_id):
+            return ""
+        return self.token_bytes(token_id).decode("utf-8", errors="replace")
 
 
 def _utf8(text: str) -> bytes:
