@@ -29,16 +29,23 @@ def test_list_shows_what_can_be_served(pagemill: Command, flags: tuple[str, ...]
     assert row.startswith("fake:latest")
 
 
-def test_ps_shows_what_is_loaded_and_stop_unloads_it(pagemill: Command, flags: tuple[str, ...]) -> None:
-    assert pagemill("run", "fake", "", *flags).code == 0, "an empty prompt loads the model"
-    header, row = pagemill("ps", *flags).out.splitlines()
-    assert header.split() == ["NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"]
-    assert row.startswith("fake:latest")
-    assert "100% CPU" in row
-    assert "4096" in row
-    assert row.endswith("Forever")
-    assert pagemill("stop", "fake", *flags).code == 0
-    assert pagemill("ps", *flags).out.split() == header.split()
+def test_ps_shows_what_is_loaded_and_stop_unloads_it(pagemill: Command) -> None:
+    with running_server() as own:  # its model is gone afterwards
+        flags = ("--server", own.url)
+        header, row = pagemill("ps", *flags).out.splitlines()
+        assert header.split() == ["NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"]
+        assert row.startswith("fake:latest")
+        assert "100% CPU" in row
+        assert "4096" in row
+        assert row.endswith("Forever")
+        assert pagemill("stop", "fake", *flags).code == 0
+        assert own.backend.closed
+        assert pagemill("ps", *flags).out.split() == header.split()
+
+
+def test_run_of_an_empty_prompt_only_loads_the_model(pagemill: Command, flags: tuple[str, ...]) -> None:
+    outcome = pagemill("run", "fake", *flags)
+    assert (outcome.code, outcome.out) == (0, "")
 
 
 def test_stop_of_a_model_that_is_not_there_fails(pagemill: Command, flags: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pagemill.cli.answering import answer
 from pagemill.cli.conversation import Conversation
+from pagemill.cli.loading import load
 from pagemill.cli.tables import write_error, write_line
 from pagemill.errors import PagemillError
 
@@ -74,10 +75,12 @@ class Chat:
         Raises:
             PagemillError: it can't be loaded; says why.
         """
-        stack = AsyncExitStack()
-        server = await stack.enter_async_context(self._connect(model))
+        async with AsyncExitStack() as stack:
+            server = await stack.enter_async_context(self._connect(model))
+            await load(server, model, self.conversation.keep_alive)
+            opened = stack.pop_all()
         await self._stack.aclose()
-        self._stack.push_async_callback(stack.aclose)
+        self._stack.push_async_callback(opened.aclose)
         self.server = server
         self.conversation.model = model
         self.conversation.messages.clear()

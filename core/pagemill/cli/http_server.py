@@ -4,6 +4,7 @@ Owns the server's life between two signals. Imported only after the model's load
 """
 
 import asyncio
+import gc
 import logging
 import math
 import socket
@@ -54,6 +55,8 @@ class DrainingServer(uvicorn.Server):
         self._captured_signals.clear()  # else uvicorn raises them again in the end, and the exit code is the signal's
 
     async def main_loop(self) -> None:
+        gc.freeze()  # what was imported stays for good: no collection needs to look at it
+        gc.enable()
         logger.info("listening at %s", self._address)
         announcing = asyncio.create_task(self._announce())
         await super().main_loop()

@@ -11,6 +11,7 @@ from pagemill.cli.answering import answer
 from pagemill.cli.conversation import Conversation
 from pagemill.cli.endpoint import open_endpoint
 from pagemill.cli.flags import add_settings_flags, given_settings
+from pagemill.cli.loading import load
 from pagemill.cli.logs import configure_logging
 from pagemill.cli.server_address import add_client_flags
 from pagemill.errors import InvalidRequestError, SettingsError
@@ -74,11 +75,10 @@ async def _run(arguments: argparse.Namespace, prompt: str | None) -> None:
     connect = partial(open_endpoint, arguments=arguments, flags=flags)
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(connect(arguments.MODEL))
+        await load(server, arguments.MODEL, arguments.keepalive)
         if prompt is None:
             from pagemill.cli.chat import Chat
 
             await Chat(conversation, server, stack, connect, verbose=arguments.verbose).run()
-        elif prompt:
+        elif prompt:  # else there is nothing to say, and it was only to be loaded
             await answer(server, conversation, prompt, verbose=arguments.verbose)
-        else:
-            await server.post("/api/chat", conversation.request())  # nothing to say: load the model, as Ollama does
