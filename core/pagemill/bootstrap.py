@@ -90,7 +90,7 @@ def _fake_backend(settings: Settings) -> "Backend":
 
     return FakeBackend(
         max_model_len=settings.max_model_len or 4096,
-        max_num_seqs=settings.max_num_seqs,
+        max_num_seqs=settings.max_num_seqs or 16,
         max_num_batched_tokens=settings.max_num_batched_tokens,
     )
 

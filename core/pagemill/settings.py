@@ -60,7 +60,7 @@ class Settings(BaseModel):
     )
     kv_cache_dtype: Literal["auto", "f16", "q8_0", "q4_0"] = Field("auto", description="type of cached keys and values")
     kv_cache_memory_bytes: int | None = Field(
-        None, ge=1, description="most memory for the KV cache (default: half of what is free)"
+        None, ge=1, description="most memory for the KV cache (default: 4 GiB, at most half of what is free)"
     )
     flash_attn: Literal["auto", "on", "off"] = Field("auto", description="flash attention")
     mmap: bool = Field(True, description="map the model file into memory instead of reading it")

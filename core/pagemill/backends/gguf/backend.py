@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from pagemill.backends.base import ModelInfo
 from pagemill.backends.gguf.batch import Piece
+from pagemill.backends.gguf.capacity import Capacity, choose_capacity
 from pagemill.backends.gguf.context import Context, create_context
-from pagemill.backends.gguf.kv_size import KVSize, choose_max_model_len, kv_size
+from pagemill.backends.gguf.kv_size import KVSize, kv_size
 from pagemill.backends.gguf.library import load_library
 from pagemill.backends.gguf.logprobs import log_softmax, token_logprobs
 from pagemill.backends.gguf.machine import available_memory_bytes
@@ -43,13 +44,12 @@ class RunningSequence:
 class GGUFBackend:
     """See `pagemill.backends.base.Backend`."""
 
-    def __init__(self, model: Model, context: Context, options: GGUFOptions, max_model_len: int, size: KVSize) -> None:
+    def __init__(self, model: Model, context: Context, capacity: Capacity, size: KVSize) -> None:
         self._model = model
         self._context = context
-        self._options = options
-        self._max_model_len = max_model_len
+        self._capacity = capacity
         self._tokenizer = GGUFTokenizer(model.library, model.vocab)
-        self._info = model.info(size.of_slot(max_model_len) * options.max_num_seqs)
+        self._info = model.info(size.of_slot(capacity.max_model_len) * capacity.max_num_seqs)
         self._sequences: dict[int, RunningSequence] = {}
 
     @classmethod
@@ -63,20 +63,13 @@ class GGUFBackend:
         model = load_model(load_library(), path, options)
         try:
             size = kv_size(model, options.kv_type)
-            budget = options.kv_cache_memory_bytes or available_memory_bytes() // 2
-            max_model_len = choose_max_model_len(size, model.context_length, options, budget)
-            context = create_context(model, options, max_model_len)
+            capacity = choose_capacity(size, model.context_length, options, available_memory_bytes())
+            context = create_context(model, options, capacity)
         except ModelLoadError:
             model.close()
             raise
-        logger.info(
-            "loaded %s in %.2f s: %d slots of %d tokens",
-            path,
-            perf_counter() - began,
-            options.max_num_seqs,
-            max_model_len,
-        )
-        return cls(model, context, options, max_model_len, size)
+        logger.info("loaded %s in %.2f s", path, perf_counter() - began)
+        return cls(model, context, capacity, size)
 
     @property
     def info(self) -> ModelInfo:
@@ -88,11 +81,11 @@ class GGUFBackend:
 
     @property
     def max_model_len(self) -> int:
-        return self._max_model_len
+        return self._capacity.max_model_len
 
     @property
     def max_num_seqs(self) -> int:
-        return self._options.max_num_seqs
+        return self._capacity.max_num_seqs
 
     @property
     def max_num_batched_tokens(self) -> int:
@@ -103,7 +96,7 @@ class GGUFBackend:
 
         return ResidentKVCache(
             num_slots=self.max_num_seqs,
-            slot_tokens=self._max_model_len,
+            slot_tokens=self.max_model_len,
             can_truncate=not self._model.is_recurrent,
             enable_prefix_caching=enable_prefix_caching,
         )

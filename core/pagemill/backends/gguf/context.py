@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagemill.backends.gguf.batch import Batch, Piece
+from pagemill.backends.gguf.capacity import Capacity
 from pagemill.backends.gguf.kv_size import padded
 from pagemill.backends.gguf.machine import num_usable_cores
 from pagemill.backends.gguf.model import Model, reason_of
@@ -119,16 +120,16 @@ class Context:
         return bool(self._c.llama_memory_seq_rm(self._memory, slot, start, -1))
 
 
-def create_context(model: Model, options: GGUFOptions, max_model_len: int) -> Context:
-    """Allocate the KV memory of `options.max_num_seqs` slots for `max_model_len` tokens each.
+def create_context(model: Model, options: GGUFOptions, capacity: Capacity) -> Context:
+    """Allocate the KV memory of the capacity's slots.
 
     Raises:
         ModelLoadError: llama.cpp refuses, with its reason; or the model has no KV memory at all.
     """
-    if options.max_num_seqs > MAX_SLOTS:
-        raise ModelLoadError(f"max_num_seqs {options.max_num_seqs} is beyond llama.cpp's limit of {MAX_SLOTS}")
-    num_outputs = max(options.max_num_seqs, MIN_OUTPUTS)
-    params = _context_params(model, options, max_model_len, num_outputs)
+    if capacity.max_num_seqs > MAX_SLOTS:
+        raise ModelLoadError(f"max_num_seqs {capacity.max_num_seqs} is beyond llama.cpp's limit of {MAX_SLOTS}")
+    num_outputs = max(capacity.max_num_seqs, MIN_OUTPUTS)
+    params = _context_params(model, options, capacity, num_outputs)
     with model.library.captured_errors() as errors:
         handle = model.library.c.llama_init_from_model(model.handle, params)
     if not handle:
@@ -139,10 +140,10 @@ def create_context(model: Model, options: GGUFOptions, max_model_len: int) -> Co
     return Context(model, handle, options, num_outputs)
 
 
-def _context_params(model: Model, options: GGUFOptions, max_model_len: int, num_outputs: int) -> Any:
+def _context_params(model: Model, options: GGUFOptions, capacity: Capacity, num_outputs: int) -> Any:
     params = model.library.c.llama_context_default_params()
-    params.n_seq_max = options.max_num_seqs
-    params.n_ctx = padded(max_model_len) * options.max_num_seqs
+    params.n_seq_max = capacity.max_num_seqs
+    params.n_ctx = padded(capacity.max_model_len) * capacity.max_num_seqs
     params.n_batch = max(options.max_num_batched_tokens, num_outputs)
     params.n_ubatch = min(params.n_batch, MAX_UBATCH)
     # Without this limit llama.cpp reserves logits for a whole batch: 300 MB at a vocabulary of 150k.

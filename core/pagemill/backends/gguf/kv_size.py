@@ -1,22 +1,17 @@
-"""How much memory keys and values take, and so how long sequences can be. Owns no state; may not import llama_cpp.
+"""How much memory keys and values take. Owns no state; may not import llama_cpp.
 
 Sizes are computed from the file's metadata, before anything is allocated. Where an architecture shares or shrinks some
 layers' KV in its own way the result is too large, never too small.
 """
 
 from dataclasses import dataclass
-from logging import getLogger
 
 from pagemill.backends.gguf.model import Model
-from pagemill.backends.gguf.options import GGUFOptions
-from pagemill.errors import ModelLoadError
-
-logger = getLogger(__name__)
 
 BYTES_PER_VALUE = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
+UNBOUNDED = 2**31 - 1  # a recurrent state takes the same for any number of tokens
 CELL_PADDING = 256  # llama.cpp rounds a sequence's room up to this many tokens
 STATE_BYTES_PER_VALUE = 4  # recurrent states are kept in f32
-MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +24,15 @@ class KVSize:
     def of_slot(self, num_tokens: int) -> int:
         """Bytes that one slot for sequences of `num_tokens` takes."""
         return padded(num_tokens) * self.bytes_per_token + self.bytes_per_sequence
+
+    def longest(self, slot_bytes: int) -> int:
+        """The longest sequence, in tokens, whose slot takes at most so many bytes; 0 if there is none."""
+        room = slot_bytes - self.bytes_per_sequence
+        if room < 0:
+            return 0
+        if self.bytes_per_token == 0:
+            return UNBOUNDED
+        return room // self.bytes_per_token // CELL_PADDING * CELL_PADDING
 
 
 def padded(num_tokens: int) -> int:
@@ -54,45 +58,6 @@ def kv_size(model: Model, kv_type: str) -> KVSize:
         num_values = 0  # every layer keeps a state
     state = _state_values(values) * num_layers if model.is_recurrent else 0
     return KVSize(int(num_values * BYTES_PER_VALUE[kv_type]), state * STATE_BYTES_PER_VALUE)
-
-
-def choose_max_model_len(size: KVSize, context_length: int, options: GGUFOptions, budget_bytes: int) -> int:
-    """How long sequences may be, so that `options.max_num_seqs` slots fit the budget.
-
-    Raises:
-        ModelLoadError: `options.max_model_len` doesn't fit, or not even short sequences do; gives the numbers.
-    """
-    slots = options.max_num_seqs
-    room = budget_bytes // slots - size.bytes_per_sequence
-    longest = room // size.bytes_per_token // CELL_PADDING * CELL_PADDING if size.bytes_per_token else context_length
-    if options.max_model_len is not None:
-        wanted = options.max_model_len
-        if 0 < context_length < wanted:
-            logger.warning("max_model_len %d is beyond the %d tokens the model was trained for", wanted, context_length)
-        if size.of_slot(wanted) * slots > budget_bytes:
-            raise ModelLoadError(
-                f"max_model_len {wanted} with max_num_seqs {slots} needs {size.of_slot(wanted) * slots / MIB:.0f} MiB "
-                f"of KV cache, and {budget_bytes / MIB:.0f} MiB may be used: that is {max(0, longest)} tokens each. "
-                "Lower one of them, choose a smaller kv_cache_dtype, or raise kv_cache_memory_bytes"
-            )
-        return wanted
-    if room < 0 or longest < 1:
-        raise ModelLoadError(
-            f"max_num_seqs {slots} needs {size.of_slot(1) * slots / MIB:.0f} MiB of KV cache at the least, and "
-            f"{budget_bytes / MIB:.0f} MiB may be used. Lower it, choose a smaller kv_cache_dtype, or raise "
-            "kv_cache_memory_bytes"
-        )
-    if context_length and size.of_slot(context_length) * slots <= budget_bytes:
-        return context_length
-    logger.warning(
-        "max_model_len is %d, not the model's %d: so %d sequences fit %.0f MiB of KV cache (of all, %.0f MiB)",
-        longest,
-        context_length,
-        slots,
-        budget_bytes / MIB,
-        size.of_slot(context_length) * slots / MIB,
-    )
-    return longest
 
 
 def _state_values(values: "_Values") -> int:

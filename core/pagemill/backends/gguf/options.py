@@ -11,12 +11,12 @@ FlashAttention = Literal["auto", "on", "off"]
 class GGUFOptions:
     """Fields are named as the settings are. `kv_unified` is not a setting: streams won wherever both were measured."""
 
-    max_model_len: int | None = None  # None: the model's context length, as far as memory allows
-    max_num_seqs: int = 16  # also the number of slots
+    max_model_len: int | None = None  # None: chosen, see `capacity`
+    max_num_seqs: int | None = None  # also the number of slots; None: chosen likewise
     max_num_batched_tokens: int = 512
     threads: int | None = None  # None: the cores of this machine
     kv_cache_dtype: KVCacheType = "auto"
-    kv_cache_memory_bytes: int | None = None  # None: half of the memory that is free
+    kv_cache_memory_bytes: int | None = None  # None: at most half of the memory that is free
     flash_attn: FlashAttention = "auto"
     mmap: bool = True
     mlock: bool = False
