@@ -69,6 +69,6 @@ def _no_room(size: KVSize, asked: Capacity, limit: int, longest: int) -> ModelLo
     needed = size.of_slot(asked.max_model_len) * asked.max_num_seqs
     return ModelLoadError(
         f"max_num_seqs {asked.max_num_seqs} with max_model_len {asked.max_model_len} needs {needed / MIB:.0f} MiB of "
-        f"KV cache, and {limit / MIB:.0f} MiB may be used, which is room for {max(0, longest)} tokens each. Lower one of "
+        f"KV cache, and {limit / MIB:.0f} MiB may be used, room for {max(0, longest)} tokens each. Lower one of "
         "them, choose a smaller kv_cache_dtype, or raise kv_cache_memory_bytes"
     )
