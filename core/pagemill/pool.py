@@ -7,7 +7,6 @@ only its wait. May not import a backend, HTTP or the dialects: what loads a mode
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -233,10 +232,9 @@ class ModelPool:
         name = slot.reference.name
         try:
             async with self._turn:
-                started = time.perf_counter()
                 slot.model = await self._load(slot.reference)
             slot.info = slot.model.info
-            logger.info("loaded %s in %.2f s", name, time.perf_counter() - started)
+            logger.info("loaded %s in %.2f s", name, slot.model.load_duration_s)
         except PagemillError as error:
             slot.failure = error
             logger.error("can't load %s: %s", name, error)

@@ -7,9 +7,10 @@ that whoever supervises the process sees it.
 
 import argparse
 import gc
+import os
 import signal
 import socket
-import sys
+from types import FrameType
 
 from pagemill.cli.flags import add_settings_flags, given_settings
 from pagemill.cli.listening import address_of, bind, release
@@ -29,13 +30,24 @@ def execute(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     configure_logging(settings.log_level)
     gc.disable()  # imports make no garbage, but looking for it takes a tenth of the start; the server turns it on again
-    # Until the server takes over: as process 1 of a container, we would otherwise be deaf to it.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     listener = bind(settings)
+    _leave_on_sigterm(listener, settings)
     try:
         return _serve(settings, listener)
     finally:
         release(listener, settings)
+
+
+def _leave_on_sigterm(listener: socket.socket, settings: Settings) -> None:
+    """Until the server takes over: as process 1 of a container, we would otherwise be deaf to it. Nothing has been
+    served yet, so there is nothing to wait for, least of all a load that is under way.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        release(listener, settings)
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
