@@ -1,7 +1,8 @@
 """The client against Pagemill's own server on the fake backend, and against servers that misbehave."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from load_tests.client import ConnectionLostError, Target, encode_request, exchange, run_closed_loop
@@ -19,6 +20,28 @@ ENDLESS = tuple(b"round and round " * 64)
 def target() -> Iterator[Target]:
     with running_server(FakeBackend(reply=lambda prompt: ENDLESS)) as server:
         yield Target(port=server.port, model="fake")
+
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def serving(handle: Handler) -> AsyncIterator[Target]:
+    """A server whose every connection is handled by `handle`, and is closed for good when the block ends."""
+    handled: list[asyncio.Task[None]] = []
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def to_the_end() -> None:
+            await handle(reader, writer)
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+        handled.append(asyncio.create_task(to_the_end()))
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+        yield Target(port=server.sockets[0].getsockname()[1], model="m")
+    await asyncio.gather(*handled)
 
 
 def test_all_requests_give_exactly_the_tokens_asked_for_in_the_order_of_the_requests(target: Target) -> None:
@@ -42,10 +65,8 @@ async def test_a_closed_loop_keeps_no_more_requests_open_than_it_has_clients() -
         await asyncio.sleep(0.01)
         open_now -= 1
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-        writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        target = Target(port=server.sockets[0].getsockname()[1], model="m")
+    async with serving(serve) as target:
         responses = await run_closed_loop(target, [encode_request(target, PlannedRequest((1,), 1))] * 20, 4)
     assert len(responses) == 20
     assert most == 4
@@ -63,10 +84,8 @@ async def test_a_server_that_closes_in_the_midst_of_a_stream_is_an_error() -> No
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\ndata:")
         await writer.drain()
-        writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        target = Target(port=server.sockets[0].getsockname()[1], model="m")
+    async with serving(serve) as target:
         with pytest.raises(ConnectionLostError):
             await exchange(target, encode_request(target, PlannedRequest((1,), 1)))
 
@@ -81,10 +100,8 @@ async def test_a_response_that_comes_byte_by_byte_is_complete_only_at_its_end() 
             await writer.drain()
             await asyncio.sleep(0)
         await reader.read()
-        writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        target = Target(port=server.sockets[0].getsockname()[1], model="m")
+    async with serving(serve) as target:
         response = await exchange(target, encode_request(target, PlannedRequest((1,), 1)))
     assert b"".join(data for _, data in response.packets) == body
     assert response.status == 200
