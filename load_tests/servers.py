@@ -5,6 +5,7 @@ State: the process, owned by `RunningServer`. What it prints goes to a log file 
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -144,11 +145,19 @@ class RunningServer:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A port of 127.0.0.1 that is free now.
+
+    Below the range from which the kernel takes the ports of outgoing connections, so that none of a test's many clients
+    can take it before the server binds it.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 def model_name(path: Path) -> str:
