@@ -141,6 +141,8 @@ async def _finish_load(load: BackendLoad, settings: Settings, template: str | No
         backend.close()
         raise
     engine.start()
+    if chat_template is not None:
+        threading.Thread(target=_compile, args=(chat_template,), name="compile-template", daemon=True).start()
     return LoadedModel(load.reference, engine, chat_template, datetime.now(UTC), load.elapsed_s)
 
 
@@ -163,6 +165,14 @@ def _make_chat_template(backend: "Backend", override: str | None) -> "ChatTempla
     if source is None:
         return None
     return ChatTemplate(source, bos_token=backend.tokenizer.bos_token, eos_token=backend.tokenizer.eos_token)
+
+
+def _compile(template: "ChatTemplate") -> None:
+    """Ahead of the first chat. A template that can't be compiled spoils chats only, and each of them says so."""
+    try:
+        template.compile()
+    except ModelLoadError as error:
+        logger.warning("chats will be refused: %s", error)
 
 
 def read_chat_template(settings: Settings) -> str | None:
