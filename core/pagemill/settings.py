@@ -49,9 +49,11 @@ class Settings(BaseModel):
     max_model_len: int | None = Field(
         None,
         ge=1,
-        description="longest sequence, prompt and output, in tokens (default: the model's, as memory allows)",
+        description="longest sequence, prompt and output, in tokens (default: the model's, but at most 8192)",
     )
-    max_num_seqs: int = Field(16, ge=1, le=256, description="most sequences that run at once")
+    max_num_seqs: int | None = Field(
+        None, ge=1, le=256, description="most sequences that run at once (default: 16, fewer where memory is short)"
+    )
     max_num_batched_tokens: int = Field(512, ge=1, description="most tokens in one step; prompts are cut into chunks")
     max_num_queued_reqs: int = Field(512, ge=0, description="most requests that wait; further ones are answered 503")
     enable_prefix_caching: bool = Field(True, description="reuse the KV of prompts that begin alike")
