@@ -28,7 +28,7 @@ def make_pool(settings: Settings) -> ModelPool:
         backend = FakeBackend(
             reply=lambda prompt: text,
             max_model_len=max_model_len,
-            max_num_seqs=settings.max_num_seqs,
+            max_num_seqs=settings.max_num_seqs or 16,
             max_num_batched_tokens=settings.max_num_batched_tokens,
         )
         engine = Engine(backend)
