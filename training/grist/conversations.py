@@ -62,7 +62,8 @@ def draw_system(rng: random.Random) -> str | None:
 
 def draw_task(rng: random.Random, weights: Mapping[str, float] = OWN_WEIGHTS) -> Task:
     """Pick a task by its weight in the mixture; `weights` overrides the tasks' own."""
-    return rng.choices(TASKS, weights=[weights.get(task.name, task.weight) for task in TASKS])[0]
+    tasks = (*TASKS, wordplay.DRILL)
+    return rng.choices(tasks, weights=[weights.get(task.name, task.weight) for task in tasks])[0]
 
 
 def draw_plain(

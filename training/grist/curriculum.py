@@ -25,6 +25,15 @@ STAGES = (
         "add": 2.5, "subtract": 3.5, "copy": 5.0, "reverse": 5.0, "sort": 4.0, "count": 0.8, "capital": 1.2,
         "calendar": 1.2, "identity": 0.6, "smalltalk": 0.5, "unknown": 0.6, "memory": 1.5, "extraction": 3.0,
     }),
+    Stage("third plain", 1100, {
+        "add": 2.5, "subtract": 3.5, "copy": 3.0, "reverse": 4.0, "sort": 4.0, "count": 0.8, "capital": 1.2,
+        "calendar": 1.2, "identity": 0.6, "smalltalk": 0.5, "unknown": 0.6, "memory": 1.5, "extraction": 3.0,
+        "drill": 7.0,
+    }),
+    Stage("fourth plain", 1700, {
+        "add": 3.5, "subtract": 5.0, "copy": 4.0, "reverse": 5.0, "sort": 4.0, "count": 0.8, "capital": 1.0,
+        "calendar": 1.0, "identity": 0.6, "smalltalk": 0.5, "unknown": 0.6, "memory": 1.5, "extraction": 4.5,
+    }),
 )
 
 

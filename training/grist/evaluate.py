@@ -67,7 +67,7 @@ def gguf_answerer(artefacts: Path, num_threads: int) -> Answerer:
             if token == model.token_eos() or len(said) == MAX_NEW_TOKENS:
                 break
             said.append(token)
-        return model.detokenize(said).decode(errors="replace")
+        return str(model.detokenize(said).decode(errors="replace"))
 
     return answer
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from grist.dialogue import Conversation
 from grist.rendering import Segment, render
+from grist.tokenizer import PAD
 
 IGNORED = -100
 
@@ -40,6 +41,14 @@ class Rows:
         same = self.documents[:, :, None] == self.documents[:, None, :]
         allowed = same & torch.ones_like(same[0]).tril()
         return torch.zeros(allowed.shape, dtype=dtype).masked_fill(~allowed, float("-inf"))[:, None]
+
+
+def pad_id(tokenizer: Tokenizer) -> int:
+    """The id of the padding token. Raises ValueError for a tokenizer that is not grist's."""
+    found: int | None = tokenizer.token_to_id(PAD)
+    if found is None:
+        raise ValueError(f"the tokenizer has no {PAD}: train it with grist.tokenizer")
+    return found
 
 
 class StreamState(TypedDict):
@@ -114,7 +123,7 @@ class RowStream:
         self._tokenizer = tokenizer
         self._length = length
         self._draw_chunk = draw_chunk
-        self._pad = tokenizer.token_to_id("<|endoftext|>")
+        self._pad = pad_id(tokenizer)
         self._chunk = 0
         self._cursor = 0
         self._rows: list[list[Encoded]] = []

@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from tokenizers import Tokenizer
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 
 from grist.conversations import OWN_WEIGHTS, draw_conversation, draw_long, draw_plain, draw_with_tools
@@ -37,9 +37,9 @@ from grist.tokenizer import CONTROL_TOKENS, MARKUP_TOKENS, MAX_POSITIONS, save_t
 logger = logging.getLogger(__name__)
 
 SEED = 20
-STEPS = 2100
+STEPS = 2000
 WARMUP_STEPS = 100
-DECAY_START_STEP = 700
+DECAY_START_STEP, DECAY_STEPS = 700, 1400
 MUON_RATE, ADAM_RATE = 4e-3, 3e-3
 LONG_EVERY = 40
 PLAIN_ROWS, TOOL_ROWS, LONG_ROWS = 6, 2, 2
@@ -85,9 +85,9 @@ def build_tokenizer(seed: int) -> Tokenizer:
     return train_tokenizer(piece for text in texts for piece in marks.split(text) if piece)
 
 
-def rate_scale(step: int, steps: int) -> float:
-    """Warm up, hold to `DECAY_START_STEP`, then fall as one minus a square root to zero."""
-    progress = max(0.0, (step - DECAY_START_STEP) / (steps - DECAY_START_STEP))
+def rate_scale(step: int) -> float:
+    """Warm up, hold to `DECAY_START_STEP`, then fall as one minus a square root over `DECAY_STEPS`."""
+    progress = min(1.0, max(0.0, (step - DECAY_START_STEP) / DECAY_STEPS))
     return min((step + 1) / WARMUP_STEPS, 1.0 - math.sqrt(progress))
 
 
@@ -135,6 +135,7 @@ class Trainer:
     def train_step(self) -> float:
         """One optimiser step; returns the mean loss over the tokens the model had to say."""
         share = self.plan.num_workers
+        batches: list[tuple[Rows, Any]]
         if self.step % LONG_EVERY == LONG_EVERY - 1:
             batches = [(self.streams["long"].next_rows(LONG_ROWS // share), self.model.model)]
         else:
@@ -158,13 +159,13 @@ class Trainer:
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
         flat /= self.plan.num_workers
-        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        for gradient, mean in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
 
     def _update(self) -> None:
         self._average_gradients()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        scale = rate_scale(self.step, self.plan.steps)
+        scale = rate_scale(self.step)
         for optimiser, rate in zip(self.optimisers, self.rates, strict=True):
             optimiser.param_groups[0]["lr"] = rate * scale
             optimiser.step()
@@ -180,7 +181,7 @@ class Trainer:
             flat = torch.cat([matrix.flatten() for matrix in owned])
             dist.broadcast(flat, src=owner)
             if owner != self.rank:
-                for matrix, fresh in zip(owned, flat.split([m.numel() for m in owned]), strict=True):
+                for matrix, fresh in zip(owned, torch.split(flat, [m.numel() for m in owned]), strict=True):
                     matrix.copy_(fresh.view_as(matrix))
 
     def save(self) -> None:
@@ -209,8 +210,9 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         for optimiser, saved in zip(self.optimisers, own["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
-        for name, place in own["streams"].items():
-            self.streams[name].restore(place)
+        for name, stream in self.streams.items():
+            if name in own["streams"]:
+                stream.restore(own["streams"][name])
 
 
 def summed_loss(forward: Any, embedding: Tensor, rows: Rows) -> Tensor:
@@ -277,7 +279,7 @@ def main() -> None:
     (args.out / "rendezvous").unlink(missing_ok=True)
     save_tokenizer(build_tokenizer(args.seed), args.out)
     plan = Plan(args.steps, args.seed, args.out, args.probe_every, args.workers, args.compile, args.resume)
-    mp.spawn(work, args=(plan,), nprocs=args.workers)  # type: ignore[no-untyped-call]
+    spawn(work, args=(plan,), nprocs=args.workers)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

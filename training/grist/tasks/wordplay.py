@@ -3,7 +3,7 @@
 import random
 
 from grist.dialogue import Task, Turn, casual, exchange
-from grist.lexicon import WORDS
+from grist.lexicon import CITIES, GOODS, JOBS, NAMES, WORDS
 
 COPY_PHRASINGS = (
     "Repeat: {w}",
@@ -80,3 +80,17 @@ TASKS = (
     Task("sort", 3.5, _draw_sort),
     Task("count", 1.5, _draw_count),
 )
+
+
+def _draw_drill(rng: random.Random) -> Turn:
+    """Copy or reverse a long list of words, names and numbers: many looked-up tokens for few given ones."""
+    pool = [*WORDS, *NAMES, *CITIES, *JOBS, *GOODS, *(str(number) for number in range(100))]
+    items = rng.sample(pool, rng.randint(6, 20))
+    backwards = rng.random() < 0.4
+    listed = (", " if rng.random() < 0.4 else " ").join(items)
+    question = _ask(rng, REVERSE_PHRASINGS if backwards else COPY_PHRASINGS, listed)
+    return exchange("drill", " ".join(items), question, " ".join(reversed(items) if backwards else items))
+
+
+# Not a family of its own: a stage of the curriculum gives it a share, and it is never graded.
+DRILL = Task("drill", 0.0, _draw_drill)
