@@ -66,9 +66,7 @@ def draw_task(rng: random.Random, weights: Mapping[str, float] = OWN_WEIGHTS) ->
     return rng.choices(tasks, weights=[weights.get(task.name, task.weight) for task in tasks])[0]
 
 
-def draw_plain(
-    rng: random.Random, num_turns: int, weights: Mapping[str, float] = OWN_WEIGHTS
-) -> Conversation:
+def draw_plain(rng: random.Random, num_turns: int, weights: Mapping[str, float] = OWN_WEIGHTS) -> Conversation:
     """A training conversation of `num_turns` turns without tools; at most one of them tells the user's facts."""
     turns: list[Turn] = []
     while len(turns) < num_turns:

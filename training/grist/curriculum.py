@@ -7,8 +7,6 @@ find a word by the word before it. Constants only.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from grist.conversations import OWN_WEIGHTS
-
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -20,20 +18,45 @@ class Stage:
 
 
 STAGES = (
-    Stage("plain", 0, OWN_WEIGHTS),
-    Stage("second plain", 900, {
-        "add": 2.5, "subtract": 3.5, "copy": 5.0, "reverse": 5.0, "sort": 4.0, "count": 0.8, "capital": 1.2,
-        "calendar": 1.2, "identity": 0.6, "smalltalk": 0.5, "unknown": 0.6, "memory": 1.5, "extraction": 3.0,
-    }),
-    Stage("third plain", 1100, {
-        "add": 2.5, "subtract": 3.5, "copy": 3.0, "reverse": 4.0, "sort": 4.0, "count": 0.8, "capital": 1.2,
-        "calendar": 1.2, "identity": 0.6, "smalltalk": 0.5, "unknown": 0.6, "memory": 1.5, "extraction": 3.0,
-        "drill": 7.0,
-    }),
-    Stage("fourth plain", 1700, {
-        "add": 3.5, "subtract": 5.0, "copy": 4.0, "reverse": 5.0, "sort": 4.0, "count": 0.8, "capital": 1.0,
-        "calendar": 1.0, "identity": 0.6, "smalltalk": 0.5, "unknown": 0.6, "memory": 1.5, "extraction": 4.5,
-    }),
+    Stage(
+        "plain",
+        0,
+        {
+            "add": 2.2,
+            "subtract": 2.4,
+            "copy": 2.2,
+            "reverse": 3.2,
+            "sort": 3.2,
+            "count": 1.0,
+            "capital": 1.6,
+            "calendar": 1.2,
+            "identity": 1.0,
+            "smalltalk": 0.6,
+            "unknown": 0.7,
+            "memory": 2.0,
+            "extraction": 2.6,
+            "drill": 2.5,
+        },
+    ),
+    Stage(
+        "second plain",
+        1700,
+        {
+            "add": 2.4,
+            "subtract": 2.8,
+            "copy": 1.8,
+            "reverse": 3.2,
+            "sort": 3.4,
+            "count": 1.0,
+            "capital": 1.6,
+            "calendar": 1.4,
+            "identity": 1.2,
+            "smalltalk": 0.8,
+            "unknown": 0.8,
+            "memory": 2.0,
+            "extraction": 2.8,
+        },
+    ),
 )
 
 

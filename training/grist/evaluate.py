@@ -43,7 +43,7 @@ def torch_answerer(artefacts: Path, num_threads: int) -> Answerer:
         )
         with torch.inference_mode():
             out = model.generate(torch.tensor([ids]), max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
-        return str(tokenizer.decode(out[0, len(ids):], skip_special_tokens=True))
+        return str(tokenizer.decode(out[0, len(ids) :], skip_special_tokens=True))
 
     return answer
 
@@ -107,8 +107,10 @@ def main() -> None:
     records = load_heldout()
     by_form = {
         name: [answer(record) for record in records]
-        for name, answer in (("safetensors", torch_answerer(args.artefacts, args.threads)),
-                             ("gguf", gguf_answerer(args.artefacts, args.threads)))
+        for name, answer in (
+            ("safetensors", torch_answerer(args.artefacts, args.threads)),
+            ("gguf", gguf_answerer(args.artefacts, args.threads)),
+        )
     }
     sys.exit(0 if report(records, by_form) else 1)
 

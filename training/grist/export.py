@@ -80,6 +80,7 @@ def export(run: Path, out: Path) -> None:
     _write_json(out / "generation_config.json", generation_config(ids))
     halves = {name: weight.to(torch.bfloat16).contiguous() for name, weight in weights.items()}
     save_file(halves, out / "model.safetensors", metadata={"format": "pt"})
+    (out / "model.safetensors").chmod(0o644)  # safetensors writes it readable by its owner only
     write_gguf(out, shape, weights, out / "grist-q8_0.gguf")
     shutil.copyfile(Path(__file__).with_name("README.md"), out / "MODEL_CARD.md")
 

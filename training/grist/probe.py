@@ -25,7 +25,8 @@ def dev_conversations(num_per_task: int, split: Split = "dev") -> list[Conversat
     rng = random.Random("probe")
     conversations = [
         Conversation(draw_system(rng), (), (draw_turn(rng, task.draw, split),))
-        for task in TASKS for _ in range(num_per_task)
+        for task in TASKS
+        for _ in range(num_per_task)
     ]
     conversations += [draw_tool_probe(rng, split) for _ in range(num_per_task)]
     return conversations

@@ -7,7 +7,6 @@ shared machine. Seeded and counted in steps, so a run is repeatable; `--resume` 
 
 import argparse
 import logging
-import math
 import os
 import random
 import re
@@ -37,12 +36,12 @@ from grist.tokenizer import CONTROL_TOKENS, MARKUP_TOKENS, MAX_POSITIONS, save_t
 logger = logging.getLogger(__name__)
 
 SEED = 20
-STEPS = 2000
+STEPS = 2400
 WARMUP_STEPS = 100
-DECAY_START_STEP, DECAY_STEPS = 700, 1400
+DECAY_START_STEP, DECAY_STEPS = 1440, 960
 MUON_RATE, ADAM_RATE = 4e-3, 3e-3
 LONG_EVERY = 40
-PLAIN_ROWS, TOOL_ROWS, LONG_ROWS = 6, 2, 2
+PLAIN_ROWS, TOOL_ROWS, LONG_ROWS = 8, 2, 2
 TOKENIZER_CONVERSATIONS = 20_000
 PROBES_PER_TASK = 16
 
@@ -86,9 +85,9 @@ def build_tokenizer(seed: int) -> Tokenizer:
 
 
 def rate_scale(step: int) -> float:
-    """Warm up, hold to `DECAY_START_STEP`, then fall as one minus a square root over `DECAY_STEPS`."""
+    """Warm up, hold to `DECAY_START_STEP`, then fall linearly to zero over `DECAY_STEPS`."""
     progress = min(1.0, max(0.0, (step - DECAY_START_STEP) / DECAY_STEPS))
-    return min((step + 1) / WARMUP_STEPS, 1.0 - math.sqrt(progress))
+    return min((step + 1) / WARMUP_STEPS, 1.0 - progress)
 
 
 def inner_matrices(model: Llama) -> list[Tensor]:
@@ -101,7 +100,10 @@ def make_optimisers(model: Llama, rank: int, num_workers: int) -> list[torch.opt
     others = [p for name, p in model.named_parameters() if p.dim() != 2 or "embed" in name]
     return [
         torch.optim.Muon(
-            inner_matrices(model)[rank::num_workers], lr=MUON_RATE, weight_decay=0.05, momentum=0.95,
+            inner_matrices(model)[rank::num_workers],
+            lr=MUON_RATE,
+            weight_decay=0.05,
+            momentum=0.95,
             adjust_lr_fn="match_rms_adamw",
         ),
         torch.optim.AdamW(others, lr=ADAM_RATE, betas=(0.9, 0.97), weight_decay=0.01),
@@ -122,11 +124,12 @@ class Trainer:
         self.rates = [optimiser.param_groups[0]["lr"] for optimiser in self.optimisers]
         self.streams = {
             **{
-                stage.name: RowStream(f"{stage.name}/{rank}", plan.seed, tokenizer, 256,
-                                      partial(draw_plain_chunk, stage.weights))
+                stage.name: RowStream(
+                    f"{stage.name}/{rank}", plan.seed, tokenizer, 256, partial(draw_plain_chunk, stage.weights)
+                )
                 for stage in STAGES
             },
-            "tools": RowStream(f"tools/{rank}", plan.seed, tokenizer, 512, draw_tool_chunk),
+            "tools": RowStream(f"tools/{rank}", plan.seed, tokenizer, 384, draw_tool_chunk),
             "long": RowStream(f"long/{rank}", plan.seed, tokenizer, MAX_POSITIONS, draw_long_chunk),
         }
         self.step = 0
@@ -177,7 +180,7 @@ class Trainer:
         """Give every worker the matrices the others have updated."""
         matrices = [matrix.data for matrix in inner_matrices(self.model)]
         for owner in range(self.plan.num_workers):
-            owned = matrices[owner::self.plan.num_workers]
+            owned = matrices[owner :: self.plan.num_workers]
             flat = torch.cat([matrix.flatten() for matrix in owned])
             dist.broadcast(flat, src=owner)
             if owner != self.rank:
@@ -187,16 +190,20 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint atomically; every worker must call it, the first one writes."""
         workers: list[Any] = [None] * self.plan.num_workers
-        dist.all_gather_object(workers, {
-            "streams": {name: stream.state() for name, stream in self.streams.items()},
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-        })
+        dist.all_gather_object(
+            workers,
+            {
+                "streams": {name: stream.state() for name, stream in self.streams.items()},
+                "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            },
+        )
         if self.rank != 0:
             return
         state = {
             "step": self.step,
             "num_tokens": self.num_tokens,
-            "model": self.model.state_dict(), "workers": workers,
+            "model": self.model.state_dict(),
+            "workers": workers,
         }
         partial = self.plan.out / "checkpoint.pt.partial"
         torch.save(state, partial)

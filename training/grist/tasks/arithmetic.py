@@ -1,10 +1,11 @@
-"""Addition and subtraction of whole numbers from 0 to 20. The key is the operand pair under its operation."""
+"""Addition and subtraction of whole numbers from 0 to 12. The key is the operand pair under its operation, and the phrasing:
+the sums are a table to be learnt by heart, what is held out is a way of asking for one."""
 
 import random
 
 from grist.dialogue import Task, Turn, casual, exchange
 
-MAX_OPERAND = 20
+MAX_OPERAND = 12
 
 ADD_PHRASINGS = (
     "What is {a} + {b}?",
@@ -42,14 +43,16 @@ SUBTRACT_PHRASINGS = (
 
 def _draw_sum(rng: random.Random) -> Turn:
     a, b = rng.randint(0, MAX_OPERAND), rng.randint(0, MAX_OPERAND)
-    question = casual(rng, rng.choice(ADD_PHRASINGS).format(a=a, b=b))
-    return exchange("add", f"{a}+{b}", question, f"{a} + {b} = {a + b}")
+    phrasing = rng.choice(ADD_PHRASINGS)
+    question = casual(rng, phrasing.format(a=a, b=b))
+    return exchange("add", f"{a}+{b}|{phrasing}", question, f"{a} + {b} = {a + b}")
 
 
 def _draw_difference(rng: random.Random) -> Turn:
     a, b = rng.randint(0, MAX_OPERAND), rng.randint(0, MAX_OPERAND)
-    question = casual(rng, rng.choice(SUBTRACT_PHRASINGS).format(a=a, b=b))
-    return exchange("subtract", f"{a}-{b}", question, f"{a} - {b} = {a - b}")
+    phrasing = rng.choice(SUBTRACT_PHRASINGS)
+    question = casual(rng, phrasing.format(a=a, b=b))
+    return exchange("subtract", f"{a}-{b}|{phrasing}", question, f"{a} - {b} = {a - b}")
 
 
 TASKS = (Task("add", 3.0, _draw_sum), Task("subtract", 3.5, _draw_difference))

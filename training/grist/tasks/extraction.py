@@ -57,11 +57,11 @@ def _draw(rng: random.Random) -> Turn:
     forms, schema = rng.choice(SCHEMAS)
     record: dict[str, str | int] = {
         "name": rng.choice(NAMES),
-        "age": rng.randint(18, 79),
+        "age": rng.randint(20, 59),
         "city": rng.choice(CITIES),
         "job": rng.choice(JOBS),
         "item": rng.choice(GOODS),
-        "quantity": rng.randint(2, 20),
+        "quantity": rng.randint(2, 9),
     }
     text = rng.choice(forms).format(**record)
     fields = list(schema)

@@ -1,7 +1,6 @@
 """Calling a tool in the Hermes style and using its result. The key is the function together with its arguments.
 
-A catalogue entry is one function under one name; several entries share a family (weather, time, ...) so that the
-model has to copy the name and the argument from the tool list rather than remember them.
+A catalogue entry is one function; which of them are on offer, and how their declarations are spelled, varies.
 """
 
 import json
@@ -27,25 +26,10 @@ class Function:
 
 
 NAMES_BY_FAMILY: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], str]] = {
-    "weather": (
-        "Get the current weather in a city",
-        ("get_weather", "get_current_weather", "weather"),
-        ("city", "location"),
-        "string",
-    ),
-    "time": (
-        "Get the current time in a city",
-        ("get_time", "get_current_time", "time"),
-        ("city", "location"),
-        "string",
-    ),
-    "calculator": (
-        "Evaluate an arithmetic expression",
-        ("calculate", "calculator", "evaluate"),
-        ("expression",),
-        "string",
-    ),
-    "timer": ("Set a timer", ("set_timer", "start_timer", "timer"), ("minutes",), "integer"),
+    "weather": ("Get the current weather in a city", ("get_weather",), ("city",), "string"),
+    "time": ("Get the current time in a city", ("get_time",), ("city",), "string"),
+    "calculator": ("Evaluate an arithmetic expression", ("calculate",), ("expression",), "string"),
+    "timer": ("Set a timer", ("set_timer",), ("minutes",), "integer"),
 }
 DISTRACTORS = (
     Function("none", "search_web", "Search the web", "query", "string"),
@@ -91,7 +75,7 @@ CATALOGUE = tuple(
 def schema(rng: random.Random, function: Function) -> Tool:
     """The OpenAI-style declaration, in the spellings clients send: keys sorted or not, extras or not."""
     property_: dict[str, str] = {"type": function.kind}
-    if rng.random() < 0.25:
+    if rng.random() < 0.15:
         property_["description"] = f"The {function.parameter}"
     parameters: dict[str, object] = {"type": "object", "properties": {function.parameter: property_}}
     if rng.random() < 0.7:
@@ -101,16 +85,16 @@ def schema(rng: random.Random, function: Function) -> Tool:
         declared["description"] = function.description
     declared["parameters"] = parameters
     tool: Tool = {"type": "function", "function": declared}
-    if rng.random() < 0.2:
+    if rng.random() < 0.1:
         tool = json.loads(json.dumps(tool, sort_keys=True))
     return tool
 
 
 def draw_functions(rng: random.Random) -> tuple[list[Function], list[Function]]:
     """Return one to three functions on offer, in order, and those among them that can be asked for."""
-    families = rng.sample(list(NAMES_BY_FAMILY), rng.choice((1, 1, 2, 2, 3)))
+    families = rng.sample(list(NAMES_BY_FAMILY), rng.choice((1, 1, 1, 2)))
     usable = [rng.choice([f for f in CATALOGUE if f.family == family]) for family in families]
-    offered = usable + ([rng.choice(DISTRACTORS)] if len(usable) < 3 and rng.random() < 0.3 else [])
+    offered = usable + ([rng.choice(DISTRACTORS)] if len(usable) < 2 and rng.random() < 0.2 else [])
     rng.shuffle(offered)
     return offered, usable
 
@@ -152,7 +136,7 @@ OUTCOMES: dict[str, Callable[[random.Random, str], Outcome]] = {
 
 def _draw_argument(rng: random.Random, family: str) -> str:
     if family == "calculator":
-        return f"{rng.randint(2, 99)} {rng.choice('+-*')} {rng.randint(2, 99)}"
+        return f"{rng.randint(13, 60)} {rng.choice('+-*')} {rng.randint(2, 60)}"
     return str(rng.randint(2, 60)) if family == "timer" else rng.choice(CITIES)
 
 
@@ -169,4 +153,4 @@ def draw_call(rng: random.Random, function: Function) -> Turn:
         {"role": "tool", "content": content},
         {"role": "assistant", "content": answer},
     )
-    return Turn("tool", f"{function.name}|{function.parameter}|{argument}", messages)
+    return Turn("tool", f"{function.name}|{argument}|{question.lower()}", messages)
