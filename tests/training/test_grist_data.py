@@ -30,7 +30,9 @@ def test_no_held_out_prompt_is_ever_asked_in_training() -> None:
     held_out = {_final_question(record["messages"]) for record in records}
     asked = {
         _final_question(list(turn.messages[:-1]))
-        for _ in range(NUM_SAMPLES) for turn in draw_conversation(rng).turns if turn.task not in ("memory", "tool")
+        for _ in range(NUM_SAMPLES)
+        for turn in draw_conversation(rng).turns
+        if turn.task not in ("memory", "tool")
     }
     assert len(asked) > 10_000
     assert not held_out & asked

@@ -1,5 +1,6 @@
-"""Addition and subtraction of whole numbers from 0 to 12. The key is the operand pair under its operation, and the phrasing:
-the sums are a table to be learnt by heart, what is held out is a way of asking for one."""
+"""Addition and subtraction of whole numbers from 0 to 12. The key is the operand pair under its operation, and the
+phrasing: the sums are a table to be learnt by heart, and what is held out is a way of asking for one.
+"""
 
 import random
 
