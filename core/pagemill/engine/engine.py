@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from pagemill.engine.request_checks import check_token_ids, output_room
 from pagemill.engine.scheduler import Scheduler, SchedulerConfig
 from pagemill.engine.statistics import EngineStats
 from pagemill.engine.step_loop import Cancellation, StepLoop, Stop, Submission
 from pagemill.engine.token_text import TokenText
 from pagemill.errors import (
-    ContextLengthError,
     DrainingError,
     EngineDeadError,
-    InvalidRequestError,
     QueueFullError,
     RequestTimeoutError,
 )
@@ -154,44 +153,19 @@ class Engine:
             self._step_loop.send(Cancellation(key))
 
     def _check(self, request: GenerationRequest) -> int:
-        """Refuse what can't run now or ever. Returns the most tokens that the request may get."""
+        """Refuse what can't run now or ever. Returns the most tokens that each of its sequences may get."""
+        retry_after_s = self._config.retry_after_s
         if self._step_loop.death is not None:
-            raise EngineDeadError(self._step_loop.death, retry_after_s=self._config.retry_after_s)
+            raise EngineDeadError(self._step_loop.death, retry_after_s=retry_after_s)
         if self._draining:
-            raise DrainingError("the server is shutting down", retry_after_s=self._config.retry_after_s)
-        sampling = request.sampling
-        num_prompt_tokens = len(request.prompt_token_ids)
-        room = self.max_model_len - num_prompt_tokens
-        if room < min(1, 1 if sampling.max_tokens is None else sampling.max_tokens):
-            raise ContextLengthError(
-                f"This model's maximum context length is {self.max_model_len} tokens. However, your prompt contains "
-                f"{num_prompt_tokens} input tokens. Please reduce the length of the prompt.",
-                param="prompt",
-            )
-        vocab_size = self.tokenizer.vocab_size
-        if not 0 <= min(request.prompt_token_ids) <= max(request.prompt_token_ids) < vocab_size:
-            wrong = next(token for token in request.prompt_token_ids if not 0 <= token < vocab_size)
-            raise InvalidRequestError(f"prompt has token id {wrong}; the vocabulary has {vocab_size}", param="prompt")
-        for name, token_ids in (
-            ("logit_bias", [token_id for token_id, _bias in sampling.logit_bias]),
-            ("stop_token_ids", sampling.stop_token_ids),
-        ):
-            for token_id in token_ids:
-                if not 0 <= token_id < vocab_size:
-                    raise InvalidRequestError(
-                        f"{name} has token id {token_id}; the vocabulary has {vocab_size}", param=name
-                    )
-        max_tokens = room if sampling.max_tokens is None else min(sampling.max_tokens, room)
-        if not self._kv_cache.can_ever_hold(num_prompt_tokens + max_tokens):
-            raise ContextLengthError(
-                f"{num_prompt_tokens} prompt tokens and {max_tokens} output tokens do not fit the KV cache",
-                param="prompt",
-            )
+            raise DrainingError("the server is shutting down", retry_after_s=retry_after_s)
+        check_token_ids(request, self.tokenizer.vocab_size)
+        max_tokens = output_room(request, self.max_model_len, self._kv_cache)
         capacity = self.max_num_seqs + self._config.max_num_queued_reqs
         if self._streams and self._num_sequences + request.n > capacity:
             raise QueueFullError(
                 f"{self._num_sequences} sequences run or wait; with n={request.n} more there would be over {capacity}",
-                retry_after_s=self._config.retry_after_s,
+                retry_after_s=retry_after_s,
             )
         return max_tokens
 

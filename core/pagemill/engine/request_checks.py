@@ -1,0 +1,45 @@
+"""Why a request can't run, now or ever, found before it is accepted. Owns no state; may not import backends."""
+
+from collections.abc import Iterable
+
+from pagemill.engine.kv_cache import KVCache
+from pagemill.errors import ContextLengthError, InvalidRequestError
+from pagemill.generation import GenerationRequest
+
+
+def check_token_ids(request: GenerationRequest, vocab_size: int) -> None:
+    """Raises InvalidRequestError, which names the field, for a token id that is not in the vocabulary."""
+    sampling = request.sampling
+    _check_ids("prompt", request.prompt_token_ids, vocab_size)
+    _check_ids("logit_bias", (token_id for token_id, _bias in sampling.logit_bias), vocab_size)
+    _check_ids("stop_token_ids", sampling.stop_token_ids, vocab_size)
+
+
+def output_room(request: GenerationRequest, max_model_len: int, kv_cache: KVCache) -> int:
+    """The most tokens that each of the request's sequences may get.
+
+    Raises:
+        ContextLengthError: the prompt leaves no room for a token (unless none is asked for), or with its output it
+            does not fit the KV cache even alone.
+    """
+    num_prompt_tokens, wanted = len(request.prompt_token_ids), request.sampling.max_tokens
+    room = max_model_len - num_prompt_tokens
+    if room < min(1, 1 if wanted is None else wanted):
+        raise ContextLengthError(
+            f"This model's maximum context length is {max_model_len} tokens. However, your prompt contains "
+            f"{num_prompt_tokens} input tokens. Please reduce the length of the prompt.",
+            param="prompt",
+        )
+    max_tokens = room if wanted is None else min(wanted, room)
+    if not kv_cache.can_ever_hold(num_prompt_tokens + max_tokens):
+        raise ContextLengthError(
+            f"{num_prompt_tokens} prompt tokens and {max_tokens} output tokens do not fit the KV cache",
+            param="prompt",
+        )
+    return max_tokens
+
+
+def _check_ids(name: str, token_ids: Iterable[int], vocab_size: int) -> None:
+    for token_id in token_ids:
+        if not 0 <= token_id < vocab_size:
+            raise InvalidRequestError(f"{name} has token id {token_id}; the vocabulary has {vocab_size}", param=name)
