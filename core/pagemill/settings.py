@@ -6,7 +6,6 @@ vLLM's where vLLM has the thing.
 """
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -116,6 +115,8 @@ def is_list(name: str) -> bool:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
+    import tomllib
+
     try:
         with path.open("rb") as file:
             return tomllib.load(file)

@@ -46,6 +46,8 @@ VERBS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    # We use no pydantic plugins, and looking for some reads the metadata of every installed distribution.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     parser, chosen = _parse(argv)
     try:
         if chosen is None:

@@ -157,12 +157,14 @@ class Scheduler:
 
     def _schedule_running(self, step: "_Step") -> None:
         """Decodes before prefills, each in line. May preempt the last in line, also one already in the step."""
-        decoding = [sequence for sequence in self._running if sequence.num_computed == sequence.num_tokens - 1]
-        prefilling = [sequence for sequence in self._running if sequence.num_computed < sequence.num_tokens - 1]
-        for sequence in [*decoding, *prefilling]:
+        running = self._running
+        ordered = [sequence for sequence in running if sequence.num_computed == len(sequence.token_ids) - 1]
+        if len(ordered) < len(running):
+            ordered += [sequence for sequence in running if sequence.num_computed < len(sequence.token_ids) - 1]
+        for sequence in ordered:
             if sequence.status is not SequenceStatus.RUNNING:  # preempted for one before it
                 continue
-            num_new = min(sequence.num_tokens - sequence.num_computed, step.budget)
+            num_new = min(len(sequence.token_ids) - sequence.num_computed, step.budget)
             if num_new > 0 and self._make_room(sequence, sequence.num_computed + num_new, step):
                 self._put(sequence, num_new, step)
 
@@ -228,15 +230,16 @@ class Scheduler:
         return True
 
     def _put(self, sequence: Sequence, num_new: int, step: "_Step") -> None:
-        start, end = sequence.num_computed, sequence.num_computed + num_new
+        sequence_id, start = sequence.sequence_id, sequence.num_computed
+        end = start + num_new
         step.budget -= num_new
-        step.chunks[sequence.sequence_id] = SequenceChunk(
-            sequence_id=sequence.sequence_id,
-            token_ids=sequence.token_ids[start:end],
-            start=start,
-            placement=self.kv_cache.placement(sequence.sequence_id),
-            sample=end == sequence.num_tokens,
-            prompt_logprobs=sequence.sampling.prompt_logprobs is not None and sequence.num_output_tokens == 0,
+        step.chunks[sequence_id] = SequenceChunk(
+            sequence_id,
+            sequence.token_ids[start:end],
+            start,
+            self.kv_cache.placement(sequence_id),
+            end == len(sequence.token_ids),  # sample
+            sequence.sampling.prompt_logprobs is not None and sequence.num_output_tokens == 0,
         )
 
 

@@ -34,7 +34,9 @@ class SequenceOutput:
         self._choice_index = choice_index
         self._detokenizer = IncrementalDetokenizer(token_bytes)
         sampling = sequence.sampling
-        self._stops = StopStrings(sampling.stop, include_stop=sampling.include_stop_str_in_output)
+        self._stops = (
+            StopStrings(sampling.stop, include_stop=sampling.include_stop_str_in_output) if sampling.stop else None
+        )
         self.arrived_at = arrived_at
         self._scheduled_at: float | None = None
         self._first_token_at: float | None = None
@@ -65,7 +67,7 @@ class SequenceOutput:
         if reason is not FinishReason.STOP or sampling.include_stop_str_in_output:
             text = self._detokenizer.add(progress.token_id)
         found: str | None = None
-        if self.sequence.num_output_tokens > sampling.min_tokens:
+        if self._stops is not None and self.sequence.num_output_tokens > sampling.min_tokens:
             text, found = self._stops.add(text)
             if found is not None:
                 reason = FinishReason.STOP
@@ -84,10 +86,13 @@ class SequenceOutput:
     def usage(self) -> Usage:
         """Counts so far."""
         sequence = self.sequence
-        return Usage(sequence.num_prompt_tokens, sequence.num_output_tokens, sequence.num_cached)
+        num_prompt_tokens = sequence.num_prompt_tokens
+        return Usage(num_prompt_tokens, len(sequence.token_ids) - num_prompt_tokens, sequence.num_cached)
 
     def _flush(self, text: str) -> tuple[str, str | None]:
         """All text that is still held, at the end of the sequence."""
+        if self._stops is None:
+            return text + self._detokenizer.finish(), None
         rest, found = self._stops.add(self._detokenizer.finish())
         if found is not None:
             return text + rest, found
