@@ -13,15 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from logging import DEBUG, ERROR, INFO, getLogger
+from logging import DEBUG, ERROR, getLogger
 from types import ModuleType
 
 from pagemill.errors import ModelLoadError
 
 logger = getLogger(__name__)
 
-# enum ggml_log_level -> ours. Its "info" is a screenful for each load, its warnings mostly explain defaults.
-LEVELS = {1: DEBUG, 2: DEBUG, 3: INFO, 4: ERROR}
+# enum ggml_log_level -> ours; all else is DEBUG: its "info" is a screenful for each load, its warnings explain defaults.
+LEVELS = {4: ERROR}
 CONTINUATION = 5  # the text goes on from the last one
 
 
