@@ -20,7 +20,7 @@ from pagemill.errors import ModelLoadError
 
 logger = getLogger(__name__)
 
-# enum ggml_log_level -> ours; all else is DEBUG: its "info" is a screenful for each load, its warnings explain defaults.
+# enum ggml_log_level -> ours; all else is DEBUG: its "info" is a screenful for each load, its warnings are advice.
 LEVELS = {4: ERROR}
 CONTINUATION = 5  # the text goes on from the last one
 
