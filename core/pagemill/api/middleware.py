@@ -21,6 +21,7 @@ from pagemill.errors import AuthenticationError, PayloadTooLargeError
 logger = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/health", "/ping"})  # probes carry no key
+POLLED_PATHS = OPEN_PATHS | {"/metrics"}  # asked every few seconds: logged only when debugging
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -69,7 +70,8 @@ def _request_id(scope: Scope) -> str:
 
 
 def _log(scope: Scope, record: Exchange, duration_s: float) -> None:
-    logger.info(
+    logger.log(
+        logging.DEBUG if route_path(scope) in POLLED_PATHS else logging.INFO,
         "%s %s %s %.1f ms request_id=%s model=%s user=%s",
         scope["method"],
         quote(scope["path"]),  # a decoded path may hold line breaks
