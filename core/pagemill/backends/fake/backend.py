@@ -6,16 +6,21 @@ logprobs and seeds behave as with a model. It checks every plan against the laws
 import another backend or anything heavy.
 """
 
-import hashlib
-import math
 import random
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pagemill.backends.base import ModelInfo
+from pagemill.backends.fake.distribution import (
+    SequenceState,
+    adjusted,
+    choose,
+    is_plain,
+    raw_logits,
+    token_logprobs,
+)
+from pagemill.backends.fake.tokenizer import EOS, VOCAB_SIZE, FakeTokenizer
 from pagemill.engine.block_kv_cache import BlockKVCache
 from pagemill.engine.kv_cache import KVCache
 from pagemill.engine.resident_kv_cache import ResidentKVCache
@@ -29,68 +34,14 @@ from pagemill.engine.step import (
     StepResult,
 )
 from pagemill.errors import BackendError
-from pagemill.generation import SamplingParams, TokenLogprob, TokenLogprobs
 
-BOS, EOS, IM_START = 256, 257, 258
-SPECIAL_TOKENS = {BOS: "<|bos|>", EOS: "<|im_end|>", IM_START: "<|im_start|>"}
-VOCAB_SIZE = 259
 BLOCK_SIZE = 16
-SCRIPT_LOGIT = 12.0  # of the token that the script says; others lie in [0, 8)
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 DEFAULT_REPLY = (*b"The quick brown fox jumps over the lazy dog.", EOS)
-
-
-class FakeTokenizer:
-    """One token a byte; special tokens by their names."""
-
-    vocab_size = VOCAB_SIZE
-    bos_token = SPECIAL_TOKENS[BOS]
-    eos_token = SPECIAL_TOKENS[EOS]
-    eos_token_ids = frozenset({EOS})
-
-    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-        token_ids = [BOS] if add_special else []
-        while parse_special and text:
-            found = min(
-                ((text.find(name), token_id) for token_id, name in SPECIAL_TOKENS.items() if name in text), default=None
-            )
-            if found is None:
-                break
-            start, token_id = found
-            token_ids += [*text[:start].encode(), token_id]
-            text = text[start + len(SPECIAL_TOKENS[token_id]) :]
-        return [*token_ids, *text.encode()]
-
-    def token_bytes(self, token_id: int) -> bytes:
-        return bytes([token_id]) if token_id < BOS else SPECIAL_TOKENS[token_id].encode()
-
-    def is_special(self, token_id: int) -> bool:
-        return token_id >= BOS
-
-
-@dataclass(slots=True)
-class _State:
-    """What the backend keeps of a sequence between steps: what a sampler would."""
-
-    prompt: tuple[int, ...]
-    sampling: SamplingParams
-    script: Sequence[int] | None
-    random: random.Random
-    outputs: list[int] = field(default_factory=list)
-
-    @property
-    def num_tokens(self) -> int:
-        return len(self.prompt) + len(self.outputs)
-
-    def tokens(self, start: int, end: int) -> list[int]:
-        """Those at positions [start, end) of prompt and outputs; costs what it returns, not the whole sequence."""
-        num_prompt = len(self.prompt)
-        outputs = self.outputs[max(start - num_prompt, 0) : max(end - num_prompt, 0)]
-        return [*self.prompt[start:end], *outputs]
 
 
 class FakeBackend:
@@ -126,7 +77,7 @@ class FakeBackend:
         self._num_blocks = num_blocks or max_num_seqs * -(-max_model_len // BLOCK_SIZE)
         self._fail_on = fail_on
         self._check_plans = check_plans
-        self._states: dict[int, _State] = {}
+        self._states: dict[int, SequenceState] = {}
         self._resident: dict[int, int] = {}  # tokens held, by slot
         self.info = ModelInfo(
             architecture="fake",
@@ -175,9 +126,9 @@ class FakeBackend:
     def close(self) -> None:
         self.closed = True
 
-    def _new_state(self, start: SequenceStart) -> _State:
+    def _new_state(self, start: SequenceStart) -> SequenceState:
         prompt = start.prompt_token_ids
-        return _State(prompt, start.sampling, self._reply(prompt), random.Random(start.sampling.seed))
+        return SequenceState(prompt, start.sampling, self._reply(prompt), random.Random(start.sampling.seed))
 
     def _move_kv(self, plan: StepPlan) -> None:
         for operation in plan.kv_operations:
@@ -207,16 +158,16 @@ class FakeBackend:
         sampling = state.sampling
         wanted = self._wanted(state)
         logprobs = None
-        if wanted is not None and _plain(sampling):
+        if wanted is not None and is_plain(sampling):
             token_id = wanted
         else:
-            token_id = _choose(_adjusted(_logits(state, wanted), state), state)
+            token_id = choose(adjusted(raw_logits(state, wanted), state), state)
         if sampling.logprobs is not None:
-            logprobs = _token_logprobs(_logits(state, wanted), token_id, sampling.logprobs)
+            logprobs = token_logprobs(raw_logits(state, wanted), token_id, sampling.logprobs)
         state.outputs.append(token_id)
         return SampledToken(chunk.sequence_id, token_id, logprobs)
 
-    def _wanted(self, state: _State) -> int | None:
+    def _wanted(self, state: SequenceState) -> int | None:
         if state.script is None:
             return None
         position = len(state.outputs)
@@ -227,98 +178,7 @@ class FakeBackend:
         end = min(chunk.start + len(chunk.token_ids), len(state.prompt) - 1)
         count = state.sampling.prompt_logprobs or 0
         entries = tuple(
-            _token_logprobs(_hashed_logits(state.prompt[: i + 1]), state.prompt[i + 1], count)
+            token_logprobs(hashed_logits(state.prompt[: i + 1]), state.prompt[i + 1], count)
             for i in range(chunk.start, end)
         )
         return PromptLogprobs(chunk.sequence_id, chunk.start, entries)
-
-
-def _plain(sampling: SamplingParams) -> bool:
-    """Whether the script's token wins without a look at the others."""
-    adjusted = sampling.logit_bias or sampling.min_tokens or sampling.repetition_penalty != 1.0
-    return sampling.greedy and not (adjusted or sampling.presence_penalty or sampling.frequency_penalty)
-
-
-def _hashed_logits(tokens: Sequence[int]) -> list[float]:
-    """A fixed pseudo-random logit in [0, 8) for every token of the vocabulary, by what stands before."""
-    seed = hashlib.blake2b(repr(tuple(tokens[-8:])).encode(), digest_size=8).digest()
-    source = random.Random(seed)
-    return [source.random() * 8.0 for _ in range(VOCAB_SIZE)]
-
-
-def _logits(state: _State, wanted: int | None) -> list[float]:
-    logits = _hashed_logits([*state.prompt, *state.outputs])
-    if wanted is not None:
-        logits[wanted] = SCRIPT_LOGIT
-    return logits
-
-
-def _adjusted(logits: list[float], state: _State) -> list[float]:
-    """Bias and penalties, as vLLM defines them; no end before `min_tokens`."""
-    sampling = state.sampling
-    for token_id, bias in sampling.logit_bias:
-        logits[token_id] += bias
-    window = [*state.prompt, *state.outputs]
-    if sampling.penalty_last_n is not None:
-        window = window[len(window) - min(sampling.penalty_last_n, len(window)) :]
-    for token_id in set(window):
-        value = logits[token_id]
-        logits[token_id] = value / sampling.repetition_penalty if value > 0 else value * sampling.repetition_penalty
-    for token_id, count in Counter(state.outputs).items():
-        logits[token_id] -= sampling.presence_penalty + count * sampling.frequency_penalty
-    if len(state.outputs) < sampling.min_tokens:
-        for token_id in (EOS, *sampling.stop_token_ids):
-            logits[token_id] = -math.inf
-    return logits
-
-
-def _choose(logits: list[float], state: _State) -> int:
-    """Sample with temperature, top-k, typical, top-p and min-p, in llama.cpp's order."""
-    sampling = state.sampling
-    ranked = sorted(range(VOCAB_SIZE), key=lambda token_id: (-logits[token_id], token_id))
-    if sampling.greedy:
-        return ranked[0]
-    if sampling.top_k:
-        ranked = ranked[: sampling.top_k]
-    if sampling.typical_p < 1.0:
-        ranked = _typical(ranked, _softmax(logits, ranked), sampling.typical_p)
-    probabilities = _softmax(logits, ranked)
-    kept: list[int] = []
-    total = 0.0
-    for token_id in ranked:
-        if kept and (total >= sampling.top_p or probabilities[token_id] < sampling.min_p * probabilities[ranked[0]]):
-            break
-        kept.append(token_id)
-        total += probabilities[token_id]
-    weights = _softmax([value / sampling.temperature for value in logits], kept)
-    return state.random.choices(kept, [weights[token_id] for token_id in kept])[0]
-
-
-def _typical(ranked: list[int], probabilities: Mapping[int, float], mass: float) -> list[int]:
-    entropy = -sum(p * math.log(p) for p in probabilities.values() if p > 0)
-    by_surprise = sorted(
-        ranked, key=lambda t: abs(-math.log(probabilities[t]) - entropy) if probabilities[t] > 0 else math.inf
-    )
-    kept: list[int] = []
-    total = 0.0
-    for token_id in by_surprise:
-        kept.append(token_id)
-        total += probabilities[token_id]
-        if total >= mass:
-            break
-    return sorted(kept, key=ranked.index)
-
-
-def _softmax(logits: Sequence[float], token_ids: Sequence[int]) -> dict[int, float]:
-    highest = max(logits[token_id] for token_id in token_ids)
-    weights = {token_id: math.exp(logits[token_id] - highest) for token_id in token_ids}
-    total = sum(weights.values())
-    return {token_id: weight / total for token_id, weight in weights.items()}
-
-
-def _token_logprobs(logits: Sequence[float], token_id: int, count: int) -> TokenLogprobs:
-    highest = max(logits)
-    normalizer = highest + math.log(sum(math.exp(value - highest) for value in logits))
-    ranked = sorted(range(VOCAB_SIZE), key=lambda t: (-logits[t], t))[:count]
-    top = tuple(TokenLogprob(t, logits[t] - normalizer) for t in ranked)
-    return TokenLogprobs(token_id, logits[token_id] - normalizer, top)
