@@ -16,6 +16,7 @@ from pagemill.backends.fake.distribution import (
     SequenceState,
     adjusted,
     choose,
+    hashed_logits,
     is_plain,
     raw_logits,
     token_logprobs,
