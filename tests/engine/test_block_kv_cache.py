@@ -137,11 +137,14 @@ def test_a_prefix_that_is_being_computed_is_pending() -> None:
 
 
 def test_whoever_computes_a_promised_block_first_makes_it_findable() -> None:
-    cache = BlockKVCache(8, BLOCK_SIZE)
+    cache = BlockKVCache(12, BLOCK_SIZE)
     cache.admit(0, [1] * 9, 9)
     cache.admit(1, [1] * 9, 9)
     cache.commit(1, 8)
     assert cache.match([1] * 9).num_cached == 8
+    cache.admit(2, [1] * 9, 9)
+    assert cache.placement(2)[:2] == cache.placement(1)[:2]  # not the blocks of the one who only promised
+    cache.release(2)
     cache.release(0)
     assert cache.match([1] * 9).num_cached == 8
     cache.check_integrity()

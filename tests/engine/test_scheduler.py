@@ -112,7 +112,7 @@ def test_nobody_comes_in_by_the_step_that_threw_somebody_out() -> None:
         rig.add(sequence_id, b"%d" % sequence_id * length, max_tokens=20)
     rig.step()
     rig.step()
-    rig.add(2, b"z", max_tokens=2)
+    rig.add(2, b"z", max_tokens=2, priority=-1)  # first in line, and there would be a block for it
     plan = rig.step()
     assert rig.scheduler.num_preemptions == 1
     assert sizes(plan) == {0: 1}
