@@ -41,13 +41,8 @@ def test_any_text_comes_back(tokenizer: GGUFTokenizer, text: str) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_sentencepiece_text_comes_back_behind_its_space(sentencepiece: GGUFTokenizer, text: str) -> None:
-    assert sentencepiece.adds_space_prefix
     ids = plain(sentencepiece, text)
     assert decode(sentencepiece, ids) == " " + text.replace("▁", " ")  # its letter for a space, in the text too
-
-
-def test_a_byte_bpe_adds_no_space(tokenizer: GGUFTokenizer) -> None:
-    assert not tokenizer.adds_space_prefix
 
 
 def test_merges_are_used(tokenizer: GGUFTokenizer) -> None:

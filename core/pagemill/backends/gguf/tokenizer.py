@@ -46,12 +46,6 @@ class GGUFTokenizer:
         is_eog, vocab = self._c.llama_vocab_is_eog, self._vocab
         return frozenset(token_id for token_id in range(self.vocab_size) if is_eog(vocab, token_id))
 
-    @cached_property
-    def adds_space_prefix(self) -> bool:
-        """Whether `encode` puts a space before the text (SentencePiece), which `token_bytes` then has too."""
-        ids = self.encode("a", add_special=False, parse_special=False)
-        return b"".join(map(self.token_bytes, ids)).startswith(b" ")
-
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         data = _utf8(text)
         size = len(data) + 16  # no token is shorter than a byte; BOS, EOS and a space prefix come on top
