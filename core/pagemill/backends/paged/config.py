@@ -1,0 +1,76 @@
+"""What a decoder-only transformer is made of: the generic decoder's configuration. Owns no state.
+
+`architectures/` makes one from a checkpoint's config.json; `decoder` builds the model of it. All that tells one family
+from another is a field here, so that the decoder has no family's name in it.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pagemill.backends.paged.attention.base import AttentionSpec
+from pagemill.backends.paged.ops.base import Activation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RopeConfig:
+    """Rotary embedding: its frequencies, and how they are stretched beyond the context of the training."""
+
+    theta: float
+    rotary_dim: int  # of head_dim; the rest is not rotated
+    kind: Literal["default", "linear", "dynamic", "llama3", "yarn", "longrope"] = "default"
+    parameters: tuple[tuple[str, float | int | bool | tuple[float, ...]], ...] = ()  # of the kind, as config.json names them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoEConfig:
+    """A sparse mixture of experts in place of the MLP."""
+
+    num_experts: int
+    num_experts_per_token: int
+    intermediate_size: int  # of each expert
+    normalize_weights: bool  # whether the chosen experts' weights are scaled to sum to one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerConfig:
+    """One layer. Layers of one model may differ (Gemma's windows alternate, SmolLM3 leaves out positions in some)."""
+
+    attention: AttentionSpec
+    rope: RopeConfig | None
+    moe: MoEConfig | None = None  # None: a dense MLP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderConfig:
+    """See the module. Sizes are numbers of elements."""
+
+    model_type: str  # as config.json has it
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    max_position_embeddings: int  # the context that the model was made for, in tokens
+    layers: tuple[LayerConfig, ...]
+    norm_eps: float
+    activation: Activation
+    norm_placement: Literal["before", "after", "around"] = "before"  # of attention and MLP; "after" is OLMo-2, "around" Gemma
+    norm_plus_one: bool = False  # the checkpoint stores weight - 1 (Gemma)
+    qk_norm: Literal["none", "head", "all"] = "none"  # over each head (Qwen3, Gemma 3), or over all heads at once (OLMo-2)
+    qkv_bias: bool = False
+    output_bias: bool = False  # of attention's output projection
+    mlp_bias: bool = False
+    tie_word_embeddings: bool = False
+    embedding_multiplier: float = 1.0
+    residual_multiplier: float = 1.0  # of what attention and MLP add
+    logits_divisor: float = 1.0
+    logits_soft_cap: float | None = None
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.layers)
+
+    def kv_bytes_per_token(self, itemsize: int) -> int:
+        """Keys and values of one token in all layers."""
+        return self.num_layers * 2 * self.num_kv_heads * self.head_dim * itemsize

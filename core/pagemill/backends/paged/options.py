@@ -1,0 +1,26 @@
+"""What of the settings concerns the paged backend. Owns no state; imports no torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Device = Literal["auto", "cpu", "cuda"]
+DType = Literal["auto", "bfloat16", "float16", "float32"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PagedOptions:
+    """See `pagemill.settings.Settings` for the meaning of each."""
+
+    device: Device = "auto"
+    dtype: DType = "auto"
+    kv_cache_dtype: str = "auto"
+    block_size: int = 16
+    gpu_memory_utilization: float = 0.9
+    kv_cache_memory_bytes: int | None = None
+    max_model_len: int | None = None
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int = 512
+    threads: int | None = None
+    enforce_eager: bool = False
+    attention_backend: Literal["auto", "torch", "cpu", "triton", "varlen"] = "auto"
+    model_impl: Literal["auto", "pagemill", "transformers"] = "auto"
