@@ -5,6 +5,7 @@ from typing import Literal
 
 Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["auto", "bfloat16", "float16", "float32"]
+AttentionBackend = Literal["auto", "torch", "cpu", "triton", "varlen"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,5 +23,5 @@ class PagedOptions:
     max_num_batched_tokens: int = 512
     threads: int | None = None
     enforce_eager: bool = False
-    attention_backend: Literal["auto", "torch", "cpu", "triton", "varlen"] = "auto"
+    attention_backend: AttentionBackend = "auto"
     model_impl: Literal["auto", "pagemill", "transformers"] = "auto"

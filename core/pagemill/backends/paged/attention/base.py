@@ -20,7 +20,7 @@ class AttentionSpec:
 
 
 class LayerKV(NamedTuple):
-    """One layer's pages. Both `[num_blocks, num_kv_heads, block_size, head_dim]`, of the model's dtype or an fp8 one."""
+    """One layer's pages. Both `[num_blocks, num_kv_heads, block_size, head_dim]`, the model's dtype or an fp8 one."""
 
     keys: Tensor
     values: Tensor
@@ -74,6 +74,7 @@ class Attention(Protocol):
         rotary embedding; rows may be strided (views of one fused projection), the last two dimensions are dense.
         Query head h reads KV head h // (num_heads / num_kv_heads).
 
-        Returns `[num_tokens, num_heads, head_dim]`, dense, of query's dtype; valid until the next call. Scores and sums are float32.
+        Returns `[num_tokens, num_heads, head_dim]`, dense, of query's dtype; valid until the next call. Scores and sums
+        are float32.
         """
         ...
