@@ -1,6 +1,7 @@
 """The backends that the suite runs against. Each case gets an engine on a small model, with the limits it asks for."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return TinyModel().write(tmp_path_factory.mktemp("conformance") / "tiny.gguf")
 
 
-def load_fake(path: Path, max_num_seqs: int, max_num_batched_tokens: int) -> Backend:
+def load_fake(path: Path, max_num_seqs: int, max_num_batched_tokens: int, *, pipelined: bool = False) -> Backend:
     return FakeBackend(
+        pipelined=pipelined,
         reply=lambda prompt: None,
         max_model_len=MAX_MODEL_LEN,
         max_num_seqs=max_num_seqs,
@@ -42,7 +44,11 @@ def load_gguf(path: Path, max_num_seqs: int, max_num_batched_tokens: int) -> Bac
     return GGUFBackend.load(path, options)
 
 
-LOADERS = {"fake": load_fake, "gguf": load_gguf}
+LOADERS: dict[str, Callable[[Path, int, int], Backend]] = {
+    "fake": load_fake,
+    "fake-pipelined": partial(load_fake, pipelined=True),
+    "gguf": load_gguf,
+}
 
 
 @pytest.fixture(params=sorted(LOADERS))

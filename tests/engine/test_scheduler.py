@@ -10,17 +10,18 @@ from pagemill.backends.fake import BLOCK_SIZE, DEFAULT_REPLY, EOS, FakeBackend
 from pagemill.engine.kv_cache import KVCache
 from pagemill.engine.scheduler import Scheduler, SchedulerConfig
 from pagemill.engine.sequence import Sequence
-from pagemill.engine.step import StepPlan
+from pagemill.engine.step import StepPlan, StepResult
 from pagemill.generation import FinishReason, SamplingParams
 
 
 @dataclass
 class Rig:
-    """A scheduler, its cache and a fake backend, stepped by hand."""
+    """A scheduler, its cache and a fake backend, stepped by hand. Pipelined, a step is committed after the next ran."""
 
     backend: FakeBackend
     kv_cache: KVCache
     scheduler: Scheduler
+    in_flight: tuple[StepPlan, StepResult] | None = None
 
     @classmethod
     def build(cls, backend: FakeBackend, *, prefix_caching: bool = True) -> "Rig":
@@ -47,20 +48,27 @@ class Rig:
     def step(self) -> StepPlan:
         plan = self.scheduler.schedule()
         self.kv_cache.check_integrity()
-        self.scheduler.commit(plan, self.backend.execute(plan))
-        self.kv_cache.check_integrity()
+        ran = (plan, self.backend.execute(plan))
+        due, self.in_flight = (self.in_flight, ran) if self.backend.pipelined else (ran, None)
+        if due is not None:
+            self.scheduler.commit(*due)
+            self.kv_cache.check_integrity()
         return plan
+
+    @property
+    def has_work(self) -> bool:
+        return self.scheduler.has_work or (self.in_flight is not None and bool(self.in_flight[0].chunks))
 
     def run(self) -> list[StepPlan]:
         plans = []
-        while self.scheduler.has_work:
+        while self.has_work:
             plans.append(self.step())
             assert len(plans) < 2000, "the scheduler makes no progress"
         return plans
 
 
 def sizes(plan: StepPlan) -> dict[int, int]:
-    return {chunk.sequence_id: len(chunk.token_ids) for chunk in plan.chunks}
+    return {chunk.sequence_id: chunk.num_tokens for chunk in plan.chunks}
 
 
 def test_a_long_prompt_is_cut_into_chunks_and_decodes_go_first() -> None:
@@ -159,6 +167,38 @@ def test_finish_in_any_state_frees_everything() -> None:
     assert rig.kv_cache.stats().used_tokens == 0
 
 
+def test_a_pipelined_decode_follows_the_step_in_flight_and_stops_at_its_last_token() -> None:
+    rig = Rig.build(FakeBackend(pipelined=True))
+    sequence = rig.add(0, b"prompt", max_tokens=3)
+    plans = rig.run()
+    assert [[(chunk.start, chunk.follows) for chunk in plan.chunks] for plan in plans] == [
+        [(0, False)],
+        [(6, True)],
+        [(7, True)],
+        [],  # the third token is in flight, and the last
+        [],  # the backend hears of the end
+    ]
+    assert sequence.token_ids[6:] == list(DEFAULT_REPLY[:3])
+
+
+def test_what_is_computed_beyond_an_unforeseen_end_is_passed_over() -> None:
+    rig = Rig.build(FakeBackend(pipelined=True, reply=lambda prompt: [1, EOS]))
+    sequence = rig.add(0, b"prompt", max_tokens=9)
+    plans = rig.run()
+    assert sum(len(plan.chunks) for plan in plans) == 3  # one too many: EOS was not known when it was planned
+    assert sequence.token_ids[6:] == [1, EOS]
+    assert rig.kv_cache.stats().used_tokens == 0
+
+
+def test_a_sequence_preempted_while_its_token_is_sampled_keeps_the_token() -> None:
+    backend = FakeBackend(max_num_seqs=4, num_blocks=6, max_model_len=96, pipelined=True)
+    rig = Rig.build(backend)
+    sequences = [rig.add(i, b"%d" % i * 20, max_tokens=40) for i in range(3)]
+    rig.run()
+    assert rig.scheduler.num_preemptions > 0
+    assert all(sequence.token_ids[20:] == list(DEFAULT_REPLY[:40]) for sequence in sequences)
+
+
 def test_a_budget_too_small_for_the_sequences_is_refused() -> None:
     with pytest.raises(ValueError, match=r"max_num_batched_tokens \(4\)"):
         Rig.build(FakeBackend(max_num_seqs=8, max_num_batched_tokens=4))
@@ -178,11 +218,11 @@ arrivals = st.lists(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=160, deadline=None)
 @given(
     arrivals=arrivals,
     budget=st.sampled_from([8, 16, 512]),
-    kv=st.sampled_from(["block", "resident"]),
+    kv=st.sampled_from(["block", "resident", "pipelined"]),
     num_blocks=st.sampled_from([10, 40]),
     prefix_caching=st.booleans(),
 )
@@ -201,8 +241,9 @@ def test_every_sequence_ends_once_with_the_same_tokens_however_it_was_scheduled(
         max_num_seqs=4,
         max_num_batched_tokens=budget,
         max_model_len=BLOCK_SIZE * 10,
-        kv="block" if kv == "block" else "resident",
+        kv="resident" if kv == "resident" else "block",
         num_blocks=num_blocks,
+        pipelined=kv == "pipelined",
     )
     rig = Rig.build(backend, prefix_caching=prefix_caching)
     sequences: list[Sequence] = []
@@ -210,14 +251,14 @@ def test_every_sequence_ends_once_with_the_same_tokens_however_it_was_scheduled(
     clock = 0
     for wait, prefix, tail, max_tokens, priority, abort_after in arrivals:
         for _ in range(wait):
-            if rig.scheduler.has_work:
+            if rig.has_work:
                 rig.step()
                 clock += 1
         sequence = rig.add(len(sequences), b"x" * prefix + tail, max_tokens=max_tokens, priority=priority)
         sequences.append(sequence)
         if abort_after is not None:
             aborts.append((clock + abort_after, sequence))
-    while rig.scheduler.has_work:
+    while rig.has_work:
         for at, sequence in aborts:
             if at <= clock:
                 rig.scheduler.finish(sequence, FinishReason.ABORT)

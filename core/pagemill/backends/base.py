@@ -6,7 +6,7 @@ not import another backend, HTTP or asyncio.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pagemill.engine.kv_cache import KVCache
 from pagemill.engine.step import StepPlan, StepResult
@@ -105,6 +105,34 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free the model. Nothing may be called after it. Idempotent."""
+        ...
+
+
+class StepInFlight(Protocol):
+    """A step that has begun."""
+
+    def result(self) -> StepResult:
+        """Wait for its end.
+
+        Raises:
+            BackendError: as `Backend.execute`.
+        """
+        ...
+
+
+@runtime_checkable
+class PipelinedBackend(Backend, Protocol):
+    """A backend whose device computes by itself, so that the host can prepare a step while the one before it runs."""
+
+    @property
+    def pipelined(self) -> bool:
+        """Whether to: else `execute` is called, as on any backend."""
+        ...
+
+    def launch(self, plan: StepPlan) -> StepInFlight:
+        """Begin a step, behind the one that is in flight; chunks of this plan may follow that one (`SequenceChunk`).
+        What fails is told by the step's `result`.
+        """
         ...
 
 

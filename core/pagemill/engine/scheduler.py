@@ -7,6 +7,9 @@ last in line gives its KV back and is computed again later (preemption by recomp
 
 A waiting sequence whose prefix a running one is just computing waits for it instead of computing it too.
 
+A step may be planned before the one before it is committed (`PipelinedBackend`). Then a sequence that is being decoded
+goes on with a token that is not known yet; if that token turns out to end it, what the later step gives is passed over.
+
 Owns all sequences that are not finished. One thread calls it; it does no I/O and reads no clock, so the same arrivals
 give the same plans. May not import backends.
 """
@@ -104,7 +107,9 @@ class Scheduler:
             self._ended.append(sequence.sequence_id)
 
     def schedule(self) -> StepPlan:
-        """Decide the next step. Mutates the line and the KV cache's bookkeeping; `commit` must follow."""
+        """Decide the next step. Mutates the line and the KV cache's bookkeeping; `commit` must follow, in the order of
+        the plans, with at most one other plan made in between.
+        """
         step = _Step(self.config.max_num_batched_tokens)
         self._schedule_running(step)
         self._admit_waiting(step)
@@ -122,12 +127,13 @@ class Scheduler:
     def commit(self, plan: StepPlan, result: StepResult) -> list[Progress]:
         """Take in what the step gave: tokens, computed KV, ends. Returns one `Progress` for each sampled token.
 
-        Sequences that `finish` ended since the plan was made are passed over.
+        Sequences that ended since the plan was made are passed over. One that was preempted since keeps its token, but
+        has no KV any more.
         """
         for chunk in plan.chunks:
             sequence = self._sequences.get(chunk.sequence_id)
-            if sequence is not None:
-                sequence.num_computed = chunk.start + len(chunk.token_ids)
+            if sequence is not None and sequence.status is SequenceStatus.RUNNING:
+                sequence.num_computed = chunk.start + chunk.num_tokens
                 self.kv_cache.commit(chunk.sequence_id, sequence.num_computed)
         progress = []
         for sampled in result.sampled:
@@ -137,6 +143,7 @@ class Scheduler:
         return progress
 
     def _append(self, sequence: Sequence, token_id: int, logprobs: TokenLogprobs | None) -> Progress:
+        sequence.num_pending -= 1
         if sequence.max_tokens == 0:  # only the prompt was asked for
             self.finish(sequence, FinishReason.LENGTH)
             return Progress(sequence, None, None, FinishReason.LENGTH)
@@ -157,15 +164,19 @@ class Scheduler:
 
     def _schedule_running(self, step: "_Step") -> None:
         """Decodes before prefills, each in line. May preempt the last in line, also one already in the step."""
-        running = self._running
-        ordered = [sequence for sequence in running if sequence.num_computed == len(sequence.token_ids) - 1]
-        if len(ordered) < len(running):
-            ordered += [sequence for sequence in running if sequence.num_computed < len(sequence.token_ids) - 1]
-        for sequence in ordered:
+        decodes, prefills = [], []
+        for sequence in self._running:
+            num_left = len(sequence.token_ids) + sequence.num_pending - sequence.num_scheduled
+            if num_left > 1:
+                prefills.append(sequence)
+            elif not sequence.num_pending or sequence.num_output_tokens + sequence.num_pending < sequence.max_tokens:
+                decodes.append(sequence)  # else the pending token is its last
+        for sequence in decodes + prefills:
             if sequence.status is not SequenceStatus.RUNNING:  # preempted for one before it
                 continue
-            num_new = min(len(sequence.token_ids) - sequence.num_computed, step.budget)
-            if num_new > 0 and self._make_room(sequence, sequence.num_computed + num_new, step):
+            num_left = len(sequence.token_ids) + sequence.num_pending - sequence.num_scheduled
+            num_new = min(num_left, step.budget)
+            if num_new > 0 and self._make_room(sequence, sequence.num_scheduled + num_new, step):
                 self._put(sequence, num_new, step)
 
     def _make_room(self, sequence: Sequence, num_tokens: int, step: "_Step") -> bool:
@@ -179,10 +190,11 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence, step: "_Step") -> None:
         self._running.remove(sequence)
-        step.take_back(sequence.sequence_id)
+        if step.take_back(sequence.sequence_id):
+            sequence.num_pending -= 1
         self.kv_cache.release(sequence.sequence_id)
         sequence.status = SequenceStatus.WAITING
-        sequence.num_computed = 0
+        sequence.num_computed = sequence.num_scheduled = 0
         insort(self._waiting, sequence, key=_rank)
         step.preempted = True
         self.num_preemptions += 1
@@ -220,7 +232,7 @@ class Scheduler:
         self._waiting.remove(sequence)
         insort(self._running, sequence, key=_rank)
         sequence.status = SequenceStatus.RUNNING
-        sequence.num_computed = admission.num_cached
+        sequence.num_computed = sequence.num_scheduled = admission.num_cached
         if not sequence.started:
             sequence.started = True
             sequence.num_cached = admission.num_cached
@@ -230,17 +242,21 @@ class Scheduler:
         return True
 
     def _put(self, sequence: Sequence, num_new: int, step: "_Step") -> None:
-        sequence_id, start = sequence.sequence_id, sequence.num_computed
+        sequence_id, start, num_known = sequence.sequence_id, sequence.num_scheduled, len(sequence.token_ids)
         end = start + num_new
+        sample = end == num_known + sequence.num_pending
         step.budget -= num_new
         step.chunks[sequence_id] = SequenceChunk(
             sequence_id,
             sequence.token_ids[start:end],
             start,
             self.kv_cache.placement(sequence_id),
-            end == len(sequence.token_ids),  # sample
-            sequence.sampling.prompt_logprobs is not None and sequence.num_output_tokens == 0,
+            sample,
+            sequence.sampling.prompt_logprobs is not None and num_known == sequence.num_prompt_tokens > start,
+            start == num_known,  # follows
         )
+        sequence.num_scheduled = end
+        sequence.num_pending += sample
 
 
 class _Step:
@@ -255,10 +271,13 @@ class _Step:
         self.kv_operations: list[KVOperation] = []
         self.preempted = False
 
-    def take_back(self, sequence_id: int) -> None:
+    def take_back(self, sequence_id: int) -> bool:
+        """The sequence is not in the step after all. Whether it would have been sampled for."""
         chunk = self.chunks.pop(sequence_id, None)
-        if chunk is not None:
-            self.budget += len(chunk.token_ids)
+        if chunk is None:
+            return False
+        self.budget += chunk.num_tokens
+        return chunk.sample
 
 
 def _rank(sequence: Sequence) -> tuple[int, int]:

@@ -24,8 +24,9 @@ class SequenceStatus(Enum):
 class Sequence:
     """A prompt and what has been generated after it.
 
-    `num_computed` counts tokens from position 0 whose KV is in the cache. The sequence is decoding when all but its
-    last token are computed.
+    `num_computed` counts tokens from position 0 whose KV is in the cache, `num_scheduled` those too that a step in
+    flight computes. `num_pending` tokens are being sampled: they come after `token_ids` and are not known yet. The
+    sequence is decoding when all but its last token, known or pending, are scheduled.
     """
 
     __slots__ = (
@@ -33,7 +34,9 @@ class Sequence:
         "max_tokens",
         "num_cached",
         "num_computed",
+        "num_pending",
         "num_prompt_tokens",
+        "num_scheduled",
         "priority",
         "request_id",
         "sampling",
@@ -62,6 +65,8 @@ class Sequence:
         self.priority = priority
         self.status = SequenceStatus.WAITING
         self.num_computed = 0
+        self.num_scheduled = 0
+        self.num_pending = 0
         self.num_cached = 0  # prompt tokens that the first admission found in the cache
         self.started = False  # whether the backend knows it
         self.finish_reason: FinishReason | None = None

@@ -24,14 +24,23 @@ class SequenceStart:
 
 
 class SequenceChunk(NamedTuple):
-    """Tokens of one sequence to compute in this step: one when it decodes, more when it prefills."""
+    """Tokens of one sequence to compute in this step: one when it decodes, more when it prefills.
+
+    When a step is planned while the one before it still runs (`PipelinedBackend`), a decode's token may not be known
+    yet: then `follows` says that it is the one which the step before samples for this sequence.
+    """
 
     sequence_id: int
-    token_ids: ReadOnlySequence[int]
+    token_ids: ReadOnlySequence[int]  # empty if `follows`
     start: int  # position of the first; [0, start) are in the KV cache already
     placement: tuple[int, ...]  # where its KV lives: its block ids in order, or its one slot
     sample: bool  # whether to sample from the last token's logits
     prompt_logprobs: bool = False  # whether to return logprobs for what follows each of these tokens in the prompt
+    follows: bool = False
+
+    @property
+    def num_tokens(self) -> int:
+        return 1 if self.follows else len(self.token_ids)
 
 
 class CopyKV(NamedTuple):

@@ -2,6 +2,9 @@
 
     while running:  take the inbox -> schedule -> execute -> commit -> publish
 
+On a pipelined backend a turn launches its step, and then commits and publishes the step of the turn before: what the
+host does for one step, the device spends on the next.
+
 Requests, cancellations and the order to stop arrive in one inbox. All deltas of a turn leave in one call of `publish`,
 which hands them to the event loop. When nothing is to be done, the thread sleeps on the inbox. May not import backends
 or asyncio.
@@ -14,8 +17,8 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence as ReadOnlySequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+from pagemill.backends.base import Backend, PipelinedBackend, StepInFlight
 from pagemill.engine.scheduler import Progress, Scheduler
 from pagemill.engine.sequence import Sequence
 from pagemill.engine.sequence_output import SequenceOutput
@@ -23,9 +26,6 @@ from pagemill.engine.statistics import EngineStatistics, EngineStats
 from pagemill.engine.step import StepPlan, StepResult
 from pagemill.errors import BackendError
 from pagemill.generation import Delta, FinishReason, GenerationRequest
-
-if TYPE_CHECKING:
-    from pagemill.backends.base import Backend
 
 logger = logging.getLogger(__name__)
 
@@ -66,13 +66,14 @@ class StepLoop:
 
     def __init__(
         self,
-        backend: "Backend",
+        backend: Backend,
         scheduler: Scheduler,
         token_bytes: Callable[[bool], Callable[[int], bytes]],
         publish: Publish,
         died: Callable[[], None],
     ) -> None:
         self._backend = backend
+        self._pipeline = backend if isinstance(backend, PipelinedBackend) and backend.pipelined else None
         self._scheduler = scheduler
         self._token_bytes = token_bytes
         self._publish = publish
@@ -84,6 +85,7 @@ class StepLoop:
         self._sequence_ids: dict[int, list[int]] = {}  # unfinished sequences by request key
         self._next_sequence_id = 0
         self._stopping = False
+        self._in_flight: tuple[StepPlan, StepInFlight] | None = None  # on a pipelined backend
         self.death: str | None = None
         self._thread = threading.Thread(target=self._run, name="pagemill-step-loop", daemon=True)
 
@@ -112,7 +114,7 @@ class StepLoop:
         try:
             while not self._stopping:
                 self._take_inbox()
-                if self._scheduler.has_work:
+                if self._has_work:
                     self._turn()
         except Exception as error:  # whatever it is, every client must get an answer
             logger.exception("the step loop died")
@@ -122,9 +124,13 @@ class StepLoop:
         finally:
             self._backend.close()
 
+    @property
+    def _has_work(self) -> bool:
+        return self._scheduler.has_work or self._in_flight is not None
+
     def _take_inbox(self) -> None:
         """Take all messages; when there is nothing else to do, wait for one."""
-        if not self._scheduler.has_work:
+        if not self._has_work:
             self._handle(self._inbox.get())
         while not self._inbox.empty():
             self._handle(self._inbox.get())
@@ -166,8 +172,18 @@ class StepLoop:
         plan = self._scheduler.schedule()
         if plan.started:
             self._note_started(plan)
+        if self._pipeline is None:
+            self._complete(plan, lambda: self._backend.execute(plan))
+            return
+        launched = (plan, self._pipeline.launch(plan)) if plan.chunks or plan.ended else None
+        before, self._in_flight = self._in_flight, launched
+        if before is not None:
+            self._complete(before[0], before[1].result)
+
+    def _complete(self, plan: StepPlan, result_of: Callable[[], StepResult]) -> None:
+        """Take the step's result in and publish it; if the step failed, end its sequences."""
         try:
-            result = self._backend.execute(plan)
+            result = result_of()
         except BackendError as error:
             logger.exception("step %d failed", plan.step_id)
             self._fail(plan, str(error))
@@ -187,7 +203,8 @@ class StepLoop:
 
     def _advance(self, result: StepResult, steps: ReadOnlySequence[Progress]) -> list[tuple[int, Delta]]:
         for prompt in result.prompt_logprobs:
-            self._outputs[prompt.sequence_id].add_prompt_logprobs(prompt.start, prompt.entries)
+            if prompt.sequence_id in self._outputs:  # else it ended while the step was in flight
+                self._outputs[prompt.sequence_id].add_prompt_logprobs(prompt.start, prompt.entries)
         now = time.monotonic()
         statistics, outputs, keys = self._statistics, self._outputs, self._keys
         deltas = []
@@ -211,7 +228,9 @@ class StepLoop:
         """The backend could not run the plan: its sequences end, the others go on."""
         deltas = []
         for chunk in plan.chunks:
-            key = self._keys[chunk.sequence_id]
+            key = self._keys.get(chunk.sequence_id)
+            if key is None:  # it ended while the step was in flight
+                continue
             delta = self._end(chunk.sequence_id, FinishReason.ERROR, error)
             deltas.append((key, delta))
         self._publish(deltas)

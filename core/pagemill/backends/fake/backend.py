@@ -9,9 +9,10 @@ import another backend or anything heavy.
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
-from pagemill.backends.base import ModelInfo
+from pagemill.backends.base import ModelInfo, StepInFlight
 from pagemill.backends.fake.distribution import (
     SequenceState,
     adjusted,
@@ -45,12 +46,26 @@ CHATML = (
 DEFAULT_REPLY = (*b"The quick brown fox jumps over the lazy dog.", EOS)
 
 
+@dataclass(frozen=True, slots=True)
+class EndedStep:
+    """What a launched step gave, or how it failed."""
+
+    outcome: StepResult | None
+    error: BackendError | None
+
+    def result(self) -> StepResult:
+        if self.outcome is None:
+            raise self.error or BackendError("a step without a result")
+        return self.outcome
+
+
 class FakeBackend:
     """See the module. `reply` gives all that a sequence wants to say, from its prompt; after it comes EOS for ever.
     None for no script: the sequence follows the pseudo-random distribution alone.
 
     `step_delay_s` is how long a step takes. `fail_on` raises a BackendError for plans of which it returns a reason.
-    `check_plans` off leaves the checks out, for load tests that time what stands above a backend.
+    `check_plans` off leaves the checks out, for load tests that time what stands above a backend. `pipelined` has the
+    next step launched before this one's result is taken.
     """
 
     def __init__(
@@ -66,7 +81,9 @@ class FakeBackend:
         chat_template: str | None = CHATML,
         fail_on: Callable[[StepPlan], str | None] | None = None,
         check_plans: bool = True,
+        pipelined: bool = False,
     ) -> None:
+        self.pipelined = pipelined
         self.tokenizer = FakeTokenizer()
         self.max_model_len = max_model_len
         self.max_num_seqs = max_num_seqs
@@ -124,6 +141,13 @@ class FakeBackend:
             prompt_logprobs=tuple(self._prompt_logprobs(chunk) for chunk in plan.chunks if chunk.prompt_logprobs),
         )
 
+    def launch(self, plan: StepPlan) -> StepInFlight:
+        """A device runs steps in the order of their launches: so this one runs now, and is looked at later."""
+        try:
+            return EndedStep(self.execute(plan), None)
+        except BackendError as error:
+            return EndedStep(None, error)
+
     def close(self) -> None:
         self.closed = True
 
@@ -145,12 +169,14 @@ class FakeBackend:
             self._resident[slot] = chunk.start + len(chunk.token_ids)
 
     def _check(self, plan: StepPlan) -> None:
-        assert sum(len(chunk.token_ids) for chunk in plan.chunks) == plan.num_tokens <= self.max_num_batched_tokens
+        assert sum(chunk.num_tokens for chunk in plan.chunks) == plan.num_tokens <= self.max_num_batched_tokens
         assert len(plan.chunks) <= self.max_num_seqs
         for chunk in plan.chunks:
             state = self._states[chunk.sequence_id]
-            end = chunk.start + len(chunk.token_ids)
-            assert state.tokens(chunk.start, end) == list(chunk.token_ids), "the chunk's tokens are not its sequence's"
+            end = chunk.start + chunk.num_tokens
+            known = not chunk.follows
+            assert state.tokens(chunk.start, end) == list(chunk.token_ids) or not known, "not the sequence's own tokens"
+            assert known or (self.pipelined and chunk.token_ids == [] and chunk.sample), "only a decode may follow"
             assert chunk.sample == (end == state.num_tokens), "only the last token gives the next"
             assert self._kv == "resident" or len(chunk.placement) * BLOCK_SIZE >= end, "no room for the chunk's KV"
 

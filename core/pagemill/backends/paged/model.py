@@ -16,7 +16,7 @@ class KVShape(NamedTuple):
 
 
 class PagedModel(Protocol):
-    """Weights on a device, and the arithmetic between token ids and logits. Thread-bound; no call mutates the weights."""
+    """Weights on a device, and the arithmetic from token ids to logits. Thread-bound; no call mutates the weights."""
 
     @property
     def kv_shape(self) -> KVShape: ...

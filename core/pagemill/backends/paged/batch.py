@@ -1,0 +1,145 @@
+"""From a step plan to the tensors of one step. Owns the host buffers that they are copied from (pinned, for a GPU).
+
+Everything of a step travels in one copy: token ids, positions, slots, lengths and block tables lie in one buffer. Two
+buffers take turns, so that a step can be laid out while the copy for the one before it is still under way.
+"""
+
+from collections.abc import Sequence as ReadOnlySequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pagemill.backends.paged.attention.base import AttentionBatch, Prefill
+from pagemill.engine.step import SequenceChunk, StepPlan
+
+ALIGNMENT = 16  # of each array in the buffer, in bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StepInput:
+    """One step on the device. `chunks` are the plan's, in the order of the batch."""
+
+    token_ids: Tensor  # [num_tokens] int64
+    positions: Tensor  # [num_tokens] int64
+    batch: AttentionBatch
+    chunks: tuple[SequenceChunk, ...]
+    starts: tuple[int, ...]  # each chunk's first row in the batch
+
+
+class BatchBuilder:
+    """Lays out steps of up to `max_num_batched_tokens` tokens in up to `max_num_seqs` sequences."""
+
+    def __init__(
+        self, *, max_num_seqs: int, max_num_batched_tokens: int, max_blocks: int, block_size: int, device: torch.device
+    ) -> None:
+        self._block_size = block_size
+        self._device = device
+        words = 3 * max_num_batched_tokens * 2 + (max_num_seqs + 1) + max_num_seqs + max_num_seqs * max_blocks
+        size = words * 4 + 6 * ALIGNMENT
+        pinned = device.type == "cuda"
+        self._buffers = [torch.empty(size, dtype=torch.uint8, pin_memory=pinned) for _ in range(2)]
+        self._blocks: dict[int, tuple[tuple[int, ...], NDArray[np.int32]]] = {}  # placements as arrays, by sequence
+
+    def forget(self, sequence_ids: ReadOnlySequence[int]) -> None:
+        """The sequences have ended."""
+        for sequence_id in sequence_ids:
+            self._blocks.pop(sequence_id, None)
+
+    def build(self, plan: StepPlan) -> StepInput:
+        """The plan's chunks, those of one token first. The tensors are valid until the next but one call."""
+        single = [chunk for chunk in plan.chunks if chunk.num_tokens == 1]
+        chunks = (*single, *(chunk for chunk in plan.chunks if chunk.num_tokens != 1))
+        lengths = [chunk.num_tokens for chunk in chunks]
+        starts = np.zeros(len(chunks) + 1, np.int32)
+        np.cumsum(lengths, out=starts[1:])
+        context_lens = [chunk.start + length for chunk, length in zip(chunks, lengths, strict=True)]
+        max_context_len = max(context_lens)
+        tables = self._tables(chunks, -(-max_context_len // self._block_size))
+        positions = _positions(chunks, lengths, len(single), plan.num_tokens)
+        slots = self._slots(tables, positions, lengths)
+        tensors = self._to_device(
+            (
+                _token_ids(chunks, plan.num_tokens),
+                positions,
+                slots,
+                starts,
+                np.asarray(context_lens, np.int32),
+                tables,
+            )
+        )
+        token_ids, device_positions, device_slots, query_starts, device_context_lens, block_tables = tensors
+        first_rows = tuple(starts[:-1].tolist())
+        prefills = tuple(
+            Prefill(row, first_rows[row], lengths[row], context_lens[row]) for row in range(len(single), len(chunks))
+        )
+        batch = AttentionBatch(
+            num_decodes=len(single),
+            query_starts=query_starts,
+            context_lens=device_context_lens,
+            block_tables=block_tables,
+            slots=device_slots,
+            max_query_len=max(lengths),
+            max_context_len=max_context_len,
+            prefills=prefills,
+        )
+        return StepInput(token_ids, device_positions, batch, chunks, first_rows)
+
+    def _tables(self, chunks: ReadOnlySequence[SequenceChunk], width: int) -> NDArray[np.int32]:
+        tables = np.zeros((len(chunks), width), np.int32)
+        for row, chunk in enumerate(chunks):
+            placement, blocks = self._blocks.get(chunk.sequence_id, (None, None))
+            if placement is not chunk.placement or blocks is None:  # the scheduler makes a new tuple when it changes
+                blocks = np.asarray(chunk.placement, np.int32)
+                self._blocks[chunk.sequence_id] = (chunk.placement, blocks)
+            count = min(len(blocks), width)
+            tables[row, :count] = blocks[:count]
+        return tables
+
+    def _slots(
+        self, tables: NDArray[np.int32], positions: NDArray[np.int64], lengths: ReadOnlySequence[int]
+    ) -> NDArray[np.int64]:
+        rows = np.repeat(np.arange(len(lengths)), lengths)
+        blocks, offsets = np.divmod(positions, self._block_size)
+        return tables[rows, blocks].astype(np.int64) * self._block_size + offsets
+
+    def _to_device(self, arrays: ReadOnlySequence[NDArray[np.int32] | NDArray[np.int64]]) -> list[Tensor]:
+        """Pack the arrays into the next buffer, copy it once, and give each array's view of the copy."""
+        self._buffers.reverse()
+        buffer = self._buffers[0]
+        host = buffer.numpy()
+        offsets = []
+        end = 0
+        for array in arrays:
+            offsets.append(end)
+            host[end : end + array.nbytes].view(array.dtype)[:] = array.ravel()
+            end += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+        moved = buffer[:end].to(self._device, non_blocking=True)
+        return [
+            moved[offset : offset + array.nbytes]
+            .view(torch.int64 if array.dtype == np.int64 else torch.int32)
+            .view(array.shape)
+            for offset, array in zip(offsets, arrays, strict=True)
+        ]
+
+
+def _token_ids(chunks: ReadOnlySequence[SequenceChunk], num_tokens: int) -> NDArray[np.int64]:
+    """Those that are known; 0 stands where a chunk's token is still to be sampled."""
+    token_ids: list[int] = []
+    for chunk in chunks:
+        token_ids.extend((0,) if chunk.follows else chunk.token_ids)
+    return np.fromiter(token_ids, np.int64, num_tokens)
+
+
+def _positions(
+    chunks: ReadOnlySequence[SequenceChunk], lengths: ReadOnlySequence[int], num_single: int, num_tokens: int
+) -> NDArray[np.int64]:
+    positions = np.empty(num_tokens, np.int64)
+    positions[:num_single] = [chunk.start for chunk in chunks[:num_single]]
+    end = num_single
+    for chunk, length in zip(chunks[num_single:], lengths[num_single:], strict=True):
+        positions[end : end + length] = np.arange(chunk.start, chunk.start + length)
+        end += length
+    return positions
