@@ -28,7 +28,7 @@ def loaded_by(statement: str) -> set[str]:
         ),
         pytest.param(
             "import pagemill.bootstrap, pagemill.pool, pagemill.backends.gguf.backend, pagemill.backends.fake",
-            {"llama_cpp", "torch", "transformers", "starlette", "uvicorn", "httpx", "rich", "jinja2"},
+            {"llama_cpp", "torch", "transformers", "numpy", "starlette", "uvicorn", "httpx", "rich", "jinja2"},
             id="everything before a model is loaded",
         ),
         pytest.param(

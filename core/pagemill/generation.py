@@ -95,6 +95,12 @@ class SamplingParams:
         """Whether the most likely token is always taken."""
         return self.temperature == 0.0 or self.top_k == 1
 
+    @property
+    def has_penalties(self) -> bool:
+        """Whether any penalty can change a token's probability."""
+        penalties = (self.repetition_penalty, self.presence_penalty, self.frequency_penalty)
+        return penalties != (1.0, 0.0, 0.0) and self.penalty_last_n != 0
+
 
 def _within(value: float, low: float, high: float) -> bool:
     return math.isfinite(value) and low <= value <= high

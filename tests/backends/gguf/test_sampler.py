@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pagemill.backends.gguf import sampler
 from pagemill.backends.gguf.backend import GGUFBackend
 from pagemill.backends.gguf.sampler import RANDOM_SEED, SEED_MULTIPLIER, fold_seed
 from pagemill.engine.step import TruncateKV
@@ -63,6 +64,14 @@ def _fields(sampling: SamplingParams) -> dict[str, Any]:
 
 def next_probabilities(oracle: LlamaOracle, temperature: float = 1.0) -> NDArray[np.float64]:
     return np.exp(log_softmax(oracle.logits(PROMPT)[-1] / np.float32(temperature)))
+
+
+@pytest.mark.parametrize("max_candidates", [0, 2**15])
+def test_greedy_is_the_same_in_c_and_in_numpy(
+    flat_driver: StepDriver, flat_oracle: LlamaOracle, max_candidates: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampler, "MAX_CANDIDATES", max_candidates)
+    assert run(flat_driver, 0, temperature=0.0) == flat_oracle.greedy(PROMPT, 20)
 
 
 def test_a_seed_gives_the_same_tokens_in_any_company(flat_driver: StepDriver) -> None:

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
 from time import perf_counter
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from pagemill.backends.base import ModelInfo
 from pagemill.backends.gguf.batch import Piece
@@ -19,7 +17,7 @@ from pagemill.backends.gguf.capacity import Capacity, choose_capacity
 from pagemill.backends.gguf.context import Context, create_context
 from pagemill.backends.gguf.kv_size import KVSize, kv_size
 from pagemill.backends.gguf.library import load_library
-from pagemill.backends.gguf.logprobs import log_softmax, token_logprobs
+from pagemill.backends.gguf.logits import Logits
 from pagemill.backends.gguf.machine import available_memory_bytes
 from pagemill.backends.gguf.model import Model, load_model
 from pagemill.backends.gguf.options import GGUFOptions
@@ -29,6 +27,10 @@ from pagemill.engine.kv_cache import KVCache
 from pagemill.engine.step import PromptLogprobs, SampledToken, SequenceStart, StepPlan, StepResult
 from pagemill.errors import BackendError, ModelLoadError
 from pagemill.generation import TokenLogprobs
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 logger = getLogger(__name__)
 
@@ -106,7 +108,7 @@ class GGUFBackend:
         for sequence_id in plan.ended:
             self._end(sequence_id)
         for start in plan.started:
-            sampler = Sampler(self._model.library.c, start, self._tokenizer.eos_token_ids)
+            sampler = Sampler(self._model.library.c, start, self._tokenizer.eos_token_ids, self._tokenizer.vocab_size)
             self._sequences[start.sequence_id] = RunningSequence(start, sampler)
         try:
             return self._run(plan)
@@ -146,20 +148,16 @@ class _Results:
         self._sampled: dict[int, SampledToken] = {}  # by the chunk's index in the plan
         self._prompt: dict[int, PromptLogprobs] = {}  # likewise
 
-    def collect(self, pieces: list[Piece], logits: NDArray[np.float32]) -> None:
+    def collect(self, pieces: list[Piece], logits: Logits) -> None:
         """Take the rows of one decode, which come in the order of its pieces."""
         row = token = 0
         for piece in pieces:
-            num_outputs = piece.num_outputs
             token += piece.last - piece.first
-            if num_outputs == 0:
-                continue
-            rows = logits[row : row + num_outputs]
-            row += num_outputs
             if piece.chunk.prompt_logprobs:
-                self._score_prompt(piece, rows)
+                self._score_prompt(piece, logits.rows[row : row + piece.num_outputs])
+            row += piece.num_outputs
             if piece.chunk.sample and piece.last == len(piece.chunk.token_ids):
-                self._sample(piece, rows[-1], token - 1)
+                self._sample(piece, logits, row - 1, token - 1)
 
     def finish(self) -> StepResult:
         return StepResult(
@@ -167,19 +165,25 @@ class _Results:
             tuple(self._prompt[index] for index in sorted(self._prompt)),
         )
 
-    def _sample(self, piece: Piece, row: NDArray[np.float32], batch_index: int) -> None:
+    def _sample(self, piece: Piece, logits: Logits, row: int, batch_index: int) -> None:
         sequence_id = piece.chunk.sequence_id
         sequence = self._sequences[sequence_id]
         num_top = sequence.start.sampling.logprobs
-        # Before the sampler changes the row: logprobs are of the model's own distribution.
-        distribution = None if num_top is None else log_softmax(row)
-        token_id = sequence.sampler.sample(self._context.handle, row, batch_index)
-        logprobs = None
-        if distribution is not None and num_top is not None:
+        sample = sequence.sampler.sample
+        if num_top is None:
+            token_id, logprobs = sample(self._context.handle, logits, row, batch_index), None
+        else:
+            from pagemill.backends.gguf.logprobs import log_softmax, token_logprobs
+
+            # Before the sampler changes the row: logprobs are of the model's own distribution.
+            distribution = log_softmax(logits.rows[row])
+            token_id = sample(self._context.handle, logits, row, batch_index)
             logprobs = token_logprobs(distribution, token_id, num_top)
         self._sampled[piece.chunk_index] = SampledToken(sequence_id, token_id, logprobs)
 
-    def _score_prompt(self, piece: Piece, rows: NDArray[np.float32]) -> None:
+    def _score_prompt(self, piece: Piece, rows: "NDArray[np.float32]") -> None:
+        from pagemill.backends.gguf.logprobs import log_softmax, token_logprobs
+
         start = self._sequences[piece.chunk.sequence_id].start
         entries: list[TokenLogprobs] = []
         first = piece.chunk.start + piece.first

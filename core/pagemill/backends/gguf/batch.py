@@ -1,4 +1,4 @@
-"""The arrays of a `llama_batch`, allocated once and filled for every decode through numpy.
+"""The arrays of a `llama_batch`, allocated once and filled for every decode.
 
 Owns that memory; llama.cpp reads it during `llama_decode` only.
 """
@@ -7,8 +7,6 @@ import ctypes
 from collections.abc import Sequence as ReadOnlySequence
 from types import ModuleType
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from pagemill.engine.step import SequenceChunk
 
@@ -33,19 +31,20 @@ class Batch:
     """Room for `capacity` tokens."""
 
     def __init__(self, c: ModuleType, capacity: int) -> None:
-        self._token = np.zeros(capacity, np.int32)
-        self._position = np.zeros(capacity, np.int32)
-        self._slot = np.zeros(capacity, np.int32)
-        self._output = np.zeros(capacity, np.int8)
-        self._num_slots = np.ones(capacity, np.int32)  # each token belongs to one sequence
-        step = self._slot.itemsize
-        self._slot_pointers = np.arange(capacity, dtype=np.uintp) * step + self._slot.ctypes.data
+        integers, flags = ctypes.c_int32 * capacity, ctypes.c_int8 * capacity
+        self._token = integers()
+        self._position = integers()
+        self._slot = integers()
+        self._output = flags()
+        self._num_slots = integers(*[1] * capacity)  # each token belongs to one sequence
+        first, size = ctypes.addressof(self._slot), ctypes.sizeof(ctypes.c_int32)
+        self._slot_pointers = (ctypes.c_size_t * capacity)(*range(first, first + capacity * size, size))
         self._struct = c.llama_batch(
             n_tokens=0,
             token=_pointer(self._token, ctypes.c_int32),
             pos=_pointer(self._position, ctypes.c_int32),
             n_seq_id=_pointer(self._num_slots, ctypes.c_int32),
-            seq_id=ctypes.cast(self._slot_pointers.ctypes.data, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
+            seq_id=_pointer(self._slot_pointers, ctypes.POINTER(ctypes.c_int32)),
             logits=_pointer(self._output, ctypes.c_int8),
         )
 
@@ -54,10 +53,10 @@ class Batch:
 
         Outputs come in the same order: a piece with n of them has the next n rows of the logits.
         """
-        tokens: list[int] = []
-        positions: list[int] = []
-        slots: list[int] = []
-        outputs: list[int] = []
+        tokens: list[Any] = []
+        positions: list[Any] = []
+        slots: list[Any] = []
+        outputs: list[Any] = []
         for piece in pieces:
             chunk, count = piece.chunk, piece.last - piece.first
             whole = count == len(chunk.token_ids)
@@ -76,5 +75,5 @@ class Batch:
         return self._struct
 
 
-def _pointer(array: np.ndarray[Any, Any], kind: Any) -> Any:
-    return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
+def _pointer(array: ctypes.Array[Any], kind: Any) -> Any:
+    return ctypes.cast(array, ctypes.POINTER(kind))

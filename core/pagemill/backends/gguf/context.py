@@ -8,12 +8,10 @@ from collections.abc import Sequence as ReadOnlySequence
 from logging import getLogger
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pagemill.backends.gguf.batch import Batch, Piece
 from pagemill.backends.gguf.capacity import Capacity
 from pagemill.backends.gguf.kv_size import padded
+from pagemill.backends.gguf.logits import Logits
 from pagemill.backends.gguf.machine import num_usable_cores
 from pagemill.backends.gguf.model import Model, reason_of
 from pagemill.backends.gguf.options import GGUFOptions
@@ -68,11 +66,8 @@ class Context:
         else:
             self._truncate(operation.slot, operation.num_tokens)
 
-    def decode(self, pieces: ReadOnlySequence[Piece]) -> NDArray[np.float32]:
-        """Compute the pieces' tokens.
-
-        Returns: logits `[num_outputs, vocab_size]` in llama.cpp's memory: they may be written to, and are valid until
-        the next decode.
+    def decode(self, pieces: ReadOnlySequence[Piece]) -> Logits:
+        """Compute the pieces' tokens. The logits are valid until the next decode.
 
         Raises:
             BackendError: llama.cpp failed; what the pieces' slots hold is undefined.
@@ -88,9 +83,8 @@ class Context:
         if num_outputs == 0:
             # Nothing reads the logits, which would wait for the computation: what is timed as this step ends here.
             self._c.llama_synchronize(self.handle)
-            return np.empty((0, self._vocab_size), np.float32)
-        logits = self._c.llama_get_logits(self.handle)
-        return np.ctypeslib.as_array(logits, shape=(num_outputs, self._vocab_size))
+            return Logits(None, 0, self._vocab_size)
+        return Logits(self._c.llama_get_logits(self.handle), num_outputs, self._vocab_size)
 
     def clear(self, slot: int) -> None:
         """Forget all that a slot holds. Never fails."""

@@ -40,12 +40,6 @@ class Penalties:
         if self._last_n is not None:
             self._window = deque((self._index_of[token_id], False) for token_id in prompt_token_ids)
 
-    @staticmethod
-    def wanted(sampling: SamplingParams) -> bool:
-        """Whether the request asks for any penalty."""
-        penalties = (sampling.repetition_penalty, sampling.presence_penalty, sampling.frequency_penalty)
-        return penalties != (1.0, 0.0, 0.0) and sampling.penalty_last_n != 0
-
     def apply(self, logits: NDArray[np.float32]) -> None:
         """Change one row of logits `[vocab_size]` in place."""
         token_ids = self._token_ids[: self._size]
