@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pagemill.engine.block_kv_cache import BlockKVCache
+from pagemill.engine.step import CopyKV
 
 BLOCK_SIZE = 4
 
@@ -38,6 +39,10 @@ class BlockCacheMachine(RuleBasedStateMachine):
         self.tokens[sequence_id] = tokens
         self.computed[sequence_id] = admission.num_cached
         self.room[sequence_id] = min(admission.num_cached + num_new, len(tokens))
+        for operation in admission.operations:
+            assert isinstance(operation, CopyKV)
+            for offset in range(operation.num_tokens):
+                self.memory[operation.destination, offset] = self.memory[operation.source, offset]
         for position in range(admission.num_cached):
             assert self._read(sequence_id, position) == tuple(tokens[: position + 1])
 
@@ -109,22 +114,63 @@ BlockCacheMachine.TestCase.settings = settings(max_examples=150, stateful_step_c
 TestBlockCache = BlockCacheMachine.TestCase
 
 
-def test_a_second_sequence_with_the_same_prefix_reuses_full_blocks_only() -> None:
+def test_a_second_sequence_shares_full_blocks_and_copies_the_one_it_will_write_to() -> None:
     cache = BlockKVCache(8, BLOCK_SIZE)
-    cache.admit(0, [1, 2, 3, 4, 5, 6], 6)
-    cache.commit(0, 6)
-    admission = cache.admit(1, [1, 2, 3, 4, 5, 6], 6)
+    cache.admit(0, [1, 2, 3, 4, 5, 6, 7], 7)
+    cache.commit(0, 7)
+    admission = cache.admit(1, [1, 2, 3, 4, 5, 6, 7], 7)
     assert admission is not None
-    assert admission.num_cached == 4
-    assert cache.placement(1)[0] == cache.placement(0)[0]
-    assert cache.placement(1)[1] != cache.placement(0)[1]
+    assert admission.num_cached == 6  # one token is left to compute
+    (shared, source), (also_shared, destination) = cache.placement(0), cache.placement(1)
+    assert shared == also_shared
+    assert admission.operations == (CopyKV(source, destination, 2),)
 
 
-def test_a_prompt_of_whole_blocks_leaves_one_block_to_compute() -> None:
+def test_a_prompt_of_whole_blocks_leaves_one_token_to_compute() -> None:
     cache = BlockKVCache(8, BLOCK_SIZE)
     cache.admit(0, [1, 2, 3, 4, 5, 6, 7, 8], 8)
     cache.commit(0, 8)
-    assert cache.match([1, 2, 3, 4, 5, 6, 7, 8]).num_cached == 4
+    assert cache.match([1, 2, 3, 4, 5, 6, 7, 8]).num_cached == 7
+
+
+def test_fewer_tokens_than_a_quarter_of_a_block_are_not_copied() -> None:
+    cache = BlockKVCache(8, 16)
+    cache.admit(0, [1] * 20, 20)
+    cache.commit(0, 20)
+    assert cache.match([1, 1, 1, 2, 2]).num_cached == 0
+    assert cache.match([1, 1, 1, 1, 2]).num_cached == 4
+
+
+def test_what_a_block_held_before_it_was_freed_is_not_copied() -> None:
+    cache = BlockKVCache(4, BLOCK_SIZE)
+    cache.admit(0, [1, 2, 3], 3)
+    cache.commit(0, 3)
+    assert cache.match([1, 2, 9]).num_cached == 2
+    cache.release(0)  # its block was never full, so it is free
+    assert cache.match([1, 2, 9]).num_cached == 0
+
+
+def test_a_copied_block_may_be_the_one_that_is_given_away() -> None:
+    cache = BlockKVCache(2, BLOCK_SIZE)
+    cache.admit(0, [1, 2, 3, 4], 4)
+    cache.commit(0, 4)
+    cache.release(0)
+    cache.admit(1, [9], 1)
+    admission = cache.admit(2, [1, 2, 3, 5], 4)  # only the cached block is left, and it is the source too
+    assert admission is not None
+    [block] = cache.placement(2)
+    assert admission.operations == (CopyKV(block, block, 3),)
+    cache.check_integrity()
+
+
+def test_unfilled_room_is_what_the_last_blocks_lack() -> None:
+    cache = BlockKVCache(8, BLOCK_SIZE)
+    cache.admit(0, [1, 2, 3, 4, 5], 5)
+    cache.commit(0, 5)
+    cache.admit(1, [1, 2, 3, 4, 6, 7], 2)
+    cache.commit(1, 6)
+    stats = cache.stats()
+    assert (stats.used_tokens, stats.unfilled_tokens) == (12, 5)
 
 
 def test_a_prefix_that_is_being_computed_is_pending() -> None:

@@ -1,10 +1,10 @@
 """The resident cache's laws, held against simulated slots that do what llama.cpp would be told to do."""
 
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pagemill.engine.resident_kv_cache import MIN_COPY_TOKENS, ResidentKVCache, common_prefix_length
+from pagemill.engine.resident_kv_cache import MIN_COPY_TOKENS, ResidentKVCache
 from pagemill.engine.step import CopyKV, TruncateKV
 
 
@@ -157,12 +157,3 @@ def test_without_prefix_caching_nothing_is_reused() -> None:
     cache = ResidentKVCache(1, 64, enable_prefix_caching=False)
     run(cache, 0, [1] * 30)
     assert run(cache, 1, [1] * 31) == 0
-
-
-@given(st.lists(st.integers(0, 1), max_size=40), st.lists(st.integers(0, 1), max_size=40), st.integers(0, 50))
-def test_common_prefix_length_equals_the_plain_count(a: list[int], b: list[int], limit: int) -> None:
-    limit = min(limit, len(a), len(b))
-    expected = 0
-    while expected < limit and a[expected] == b[expected]:
-        expected += 1
-    assert common_prefix_length(a, b, limit) == expected

@@ -10,7 +10,7 @@ from pagemill.backends.fake import BLOCK_SIZE, DEFAULT_REPLY, EOS, FakeBackend
 from pagemill.engine.kv_cache import KVCache
 from pagemill.engine.scheduler import Scheduler, SchedulerConfig
 from pagemill.engine.sequence import Sequence
-from pagemill.engine.step import StepPlan, StepResult
+from pagemill.engine.step import CopyKV, StepPlan, StepResult
 from pagemill.generation import FinishReason, SamplingParams
 
 
@@ -134,6 +134,16 @@ def test_a_sequence_waits_for_a_prefix_that_is_being_computed() -> None:
     rig.add(1, prefix + b"two")
     assert sizes(rig.step()) == {0: 99}
     assert sizes(rig.step()) == {0: 1, 1: 3}
+
+
+def test_n_continuations_of_one_prompt_compute_it_once() -> None:
+    rig = Rig.build(FakeBackend(max_num_seqs=4, max_num_batched_tokens=128))
+    for sequence_id in range(3):
+        rig.add(sequence_id, b"x" * 45)
+    assert sizes(rig.step()) == {0: 45}
+    plan = rig.step()
+    assert sizes(plan) == {0: 1, 1: 1, 2: 1}
+    assert [operation.num_tokens for operation in plan.kv_operations if isinstance(operation, CopyKV)] == [12, 12]
 
 
 def test_a_few_common_tokens_are_not_waited_for() -> None:

@@ -7,6 +7,9 @@ never given twice, so a key names one prefix exactly; no hash has to be trusted.
 - cached: nobody's, its content can be found; the least recently used is taken when no free one is left;
 - used: its reference count, the number of sequences that hold it, is positive.
 
+A block that a sequence shares in part is copied before it writes there (copy on write): n continuations of one prompt
+share all its full blocks, and each copies the beginning of the last one.
+
 A running sequence promises the blocks of its prompt before they are computed, so that a later one with the same prefix
 can wait for them (`PrefixMatch.num_pending`). Owned by one scheduler. May not import backends.
 """
@@ -14,8 +17,11 @@ can wait for them (`PrefixMatch.num_pending`). Owned by one scheduler. May not i
 from collections import OrderedDict, deque
 from collections.abc import Sequence as ReadOnlySequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
+from pagemill.engine.common_prefix import common_prefix_length
 from pagemill.engine.kv_cache import Admission, KVCacheStats, PrefixMatch
+from pagemill.engine.step import CopyKV
 
 BlockKey = tuple[int, tuple[int, ...]]  # (content id of the block before, this block's tokens)
 
@@ -39,6 +45,7 @@ class Holding:
     token_ids: ReadOnlySequence[int]
     blocks: list[int] = field(default_factory=list)
     placement: tuple[int, ...] | None = None  # `blocks` as a tuple, made when asked for
+    num_computed: int = 0
     num_registered: int = 0  # full blocks whose content is computed and has been offered for reuse
     parent: int = ROOT_CONTENT  # content id of the last of them
     promised: list[Content] = field(default_factory=list)  # not computed yet
@@ -57,29 +64,30 @@ class BlockKVCache:
         self._content_of: dict[int, Content] = {}  # by block
         self._contents: dict[BlockKey, Content] = {}
         self._holdings: dict[int, Holding] = {}
+        self._open: dict[int, Holding] = {}  # by the block that the sequence is filling, if it has begun to
+        self._beginnings: dict[tuple[int, int], int] = {}  # a block by (content id before it, its first token)
+        self._beginning_of: dict[int, tuple[int, int]] = {}  # the same by block
         self._next_content_id = ROOT_CONTENT + 1
 
     def match(self, token_ids: ReadOnlySequence[int]) -> PrefixMatch:
         contents = self._known_prefix(token_ids)
-        num_computed = next((i for i, content in enumerate(contents) if not content.computed), len(contents))
-        return PrefixMatch(num_computed * self.block_size, len(contents) * self.block_size)
+        reused = _computed(contents)
+        _source, num_shared = self._shared_block(reused, token_ids)
+        num_cached = len(reused) * self.block_size + num_shared
+        return PrefixMatch(num_cached, max(num_cached, len(contents) * self.block_size))
 
     def admit(
         self, sequence_id: int, token_ids: ReadOnlySequence[int], num_new_tokens: int, *, reuse: bool = True
     ) -> Admission | None:
-        contents = self._known_prefix(token_ids) if reuse else []
-        reused = []
-        for content in contents:
-            if not content.computed:
-                break
-            reused.append(content)
-        num_cached = len(reused) * self.block_size
+        reused = _computed(self._known_prefix(token_ids)) if reuse else []
+        source, num_shared = self._shared_block(reused, token_ids) if reuse else (0, 0)
+        num_cached = len(reused) * self.block_size + num_shared
         num_tokens = min(num_cached + num_new_tokens, len(token_ids))
         num_new_blocks = self._blocks_for(num_tokens) - len(reused)
         num_taken_from_cache = sum(1 for content in reused if content.block in self._cached)
         if num_new_blocks > len(self._free) + len(self._cached) - num_taken_from_cache:
             return None
-        holding = Holding(token_ids)
+        holding = Holding(token_ids, num_computed=num_cached)
         for content in reused:
             self._reference(content.block)
             holding.blocks.append(content.block)
@@ -89,7 +97,10 @@ class BlockKVCache:
         self._holdings[sequence_id] = holding
         self._grow(holding, num_new_blocks)
         self._promise(holding)
-        return Admission(num_cached)
+        if num_shared == 0:
+            return Admission(num_cached)
+        # The source may just have been given away, even to this sequence: it is read before anything is written.
+        return Admission(num_cached, (CopyKV(source, holding.blocks[len(reused)], num_shared),))
 
     def extend(self, sequence_id: int, num_tokens: int) -> bool:
         holding = self._holdings[sequence_id]
@@ -105,12 +116,18 @@ class BlockKVCache:
     def commit(self, sequence_id: int, num_computed: int) -> None:
         holding = self._holdings[sequence_id]
         size = self.block_size
-        if not self._enable_prefix_caching or num_computed < (holding.num_registered + 1) * size:
+        holding.num_computed = num_computed
+        if not self._enable_prefix_caching:
             return
         while (holding.num_registered + 1) * size <= num_computed:
             start = holding.num_registered * size
             tokens = tuple(holding.token_ids[start : start + size])
             self._register(holding, (holding.parent, tokens), holding.blocks[holding.num_registered])
+        start = holding.num_registered * size
+        if start < num_computed and holding.blocks[holding.num_registered] not in self._open:
+            block = holding.blocks[holding.num_registered]
+            self._open[block] = holding
+            self._begin(holding.parent, holding.token_ids[start], block)
 
     def release(self, sequence_id: int, *, forget: bool = False) -> None:
         holding = self._holdings.pop(sequence_id)
@@ -126,6 +143,7 @@ class BlockKVCache:
                 if block in self._content_of:
                     self._cached[block] = None
                 else:
+                    self._close(block)
                     self._free.append(block)
 
     def placement(self, sequence_id: int) -> tuple[int, ...]:
@@ -144,6 +162,9 @@ class BlockKVCache:
             free_tokens=free * self.block_size,
             cached_tokens=cached * self.block_size,
             used_tokens=(self.num_blocks - free - cached) * self.block_size,
+            unfilled_tokens=sum(
+                len(holding.blocks) * self.block_size - holding.num_computed for holding in self._holdings.values()
+            ),
         )
 
     def check_integrity(self) -> None:
@@ -165,6 +186,13 @@ class BlockKVCache:
         for block in cached:
             assert self._content_of[block].computed, "a cached block was never computed"
         assert not any(block in self._content_of for block in free), "a free block has content"
+        for block, holding in self._open.items():
+            assert holding.blocks[holding.num_registered] == block, "an open block is not the one that is being filled"
+            assert self._num_references[block] == 1, "an open block is shared"
+        assert {block: key for key, block in self._beginnings.items()} == self._beginning_of
+        for block in self._beginning_of:
+            findable = block in self._content_of and self._content_of[block].computed
+            assert findable or block in self._open, "a block that holds nothing can be copied from"
 
     def _blocks_for(self, num_tokens: int) -> int:
         return -(-num_tokens // self.block_size)
@@ -182,6 +210,41 @@ class BlockKVCache:
             contents.append(content)
             parent = content.content_id
         return contents
+
+    def _shared_block(self, reused: list[Content], token_ids: ReadOnlySequence[int]) -> tuple[int, int]:
+        """A block behind the reused ones that begins with the sequence's next tokens, and how many of them it holds:
+        0 if they are too few to be worth a copy. One token is left to compute.
+        """
+        parent = reused[-1].content_id if reused else ROOT_CONTENT
+        start = len(reused) * self.block_size
+        block = self._beginnings.get((parent, token_ids[start]))
+        if block is None:
+            return 0, 0
+        held = self._computed_tokens(block)
+        count = common_prefix_length(held, token_ids[start:], min(len(held), len(token_ids) - 1 - start))
+        return (block, count) if count >= max(1, self.block_size // 4) else (0, 0)
+
+    def _computed_tokens(self, block: int) -> ReadOnlySequence[int]:
+        holding = self._open.get(block)
+        if holding is None:
+            return self._content_of[block].key[1]
+        return holding.token_ids[holding.num_registered * self.block_size : holding.num_computed]
+
+    def _begin(self, parent: int, token_id: int, block: int) -> None:
+        """The block is the newest that continues `parent` with that token."""
+        key = (parent, token_id)
+        before = self._beginnings.get(key)
+        if before is not None:
+            del self._beginning_of[before]
+        self._beginnings[key] = block
+        self._beginning_of[block] = key
+
+    def _close(self, block: int) -> None:
+        """Nobody fills the block any more, and nothing can be copied from it."""
+        self._open.pop(block, None)
+        key = self._beginning_of.pop(block, None)
+        if key is not None:
+            del self._beginnings[key]
 
     def _reference(self, block: int) -> None:
         if self._num_references[block] == 0:
@@ -225,6 +288,8 @@ class BlockKVCache:
         elif not content.computed and content.block != block:
             self._take_over(content, block)
         content.computed = True
+        self._close(block)
+        self._begin(holding.parent, key[1][0], content.block)
         holding.num_registered += 1
         holding.parent = content.content_id
 
@@ -244,3 +309,10 @@ class BlockKVCache:
     def _forget(self, content: Content) -> None:
         del self._contents[content.key]
         del self._content_of[content.block]
+        if content.computed:
+            self._close(content.block)
+
+
+def _computed(contents: list[Content]) -> list[Content]:
+    """The first of them, as far as they are computed."""
+    return list(takewhile(lambda content: content.computed, contents))

@@ -38,12 +38,15 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class KVCacheStats:
-    """Units are tokens. total = free + cached + used; `used` counts room that sequences own, filled or not."""
+    """Units are tokens. total = free + cached + used; `used` counts room that sequences own, filled or not; `unfilled`
+    is the part of it that holds nothing.
+    """
 
     total_tokens: int
     free_tokens: int
     cached_tokens: int
     used_tokens: int
+    unfilled_tokens: int
 
 
 class KVCache(Protocol):

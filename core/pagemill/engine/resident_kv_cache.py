@@ -16,6 +16,7 @@ not import backends.
 from collections.abc import Sequence as ReadOnlySequence
 from dataclasses import dataclass
 
+from pagemill.engine.common_prefix import common_prefix_length
 from pagemill.engine.kv_cache import Admission, KVCacheStats, PrefixMatch
 from pagemill.engine.step import CopyKV, KVOperation, TruncateKV
 
@@ -116,7 +117,11 @@ class ResidentKVCache:
         used = len(self._slot_of) * self.slot_tokens
         cached = sum(slot.num_computed for slot in self._slots if slot.owner is None)
         return KVCacheStats(
-            total_tokens=total, free_tokens=total - used - cached, cached_tokens=cached, used_tokens=used
+            total_tokens=total,
+            free_tokens=total - used - cached,
+            cached_tokens=cached,
+            used_tokens=used,
+            unfilled_tokens=used - sum(slot.num_computed for slot in self._slot_of.values()),
         )
 
     def check_integrity(self) -> None:
@@ -186,20 +191,3 @@ class ResidentKVCache:
         if source.owner is not None:
             return False
         return source is victim or source.num_computed - num_cached <= victim.num_computed
-
-
-def common_prefix_length(a: ReadOnlySequence[int], b: ReadOnlySequence[int], limit: int) -> int:
-    """How many of the first `limit` tokens are equal, by bisection over slices, which C compares."""
-    if limit <= 0 or a[0] != b[0]:
-        return 0
-    a, b = list(a[:limit]), list(b[:limit])
-    if a == b:
-        return limit
-    low, high = 1, limit  # a[:low] is equal, a[:high] is not
-    while high - low > 1:
-        middle = (low + high) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low

@@ -36,7 +36,9 @@ def exposition(*snapshots: tuple[str, EngineStats]) -> Samples:
 
 
 def snapshot(statistics: EngineStatistics, *, used: int = 0) -> EngineStats:
-    kv = KVCacheStats(total_tokens=200, free_tokens=200 - used, cached_tokens=0, used_tokens=used)
+    kv = KVCacheStats(
+        total_tokens=200, free_tokens=200 - used, cached_tokens=0, used_tokens=used, unfilled_tokens=used // 4
+    )
     return statistics.snapshot(num_running=2, num_waiting=3, num_preemptions=4, kv=kv)
 
 
@@ -88,6 +90,7 @@ def test_every_histogram_of_the_engine_has_a_family() -> None:
 def test_gauges_say_what_the_snapshot_says() -> None:
     samples = exposition(("fake", snapshot(EngineStatistics(), used=50)))
     assert read(samples, "kv_cache_usage_perc") == 0.25
+    assert read(samples, "kv_cache_waste_perc") == 12 / 50
     assert read(samples, "num_requests_running") == 2
     assert read(samples, "num_requests_waiting") == 3
     assert read(samples, "num_preemptions_total") == 4

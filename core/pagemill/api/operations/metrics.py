@@ -62,6 +62,7 @@ def _gauges(snapshots: Snapshots) -> Iterator[Metric]:
         ("num_requests_running", "Sequences that are being computed.", lambda stats: stats.num_running),
         ("num_requests_waiting", "Sequences that wait to be scheduled.", lambda stats: stats.num_waiting),
         ("kv_cache_usage_perc", "Part of the KV cache in use; 1 is all of it.", _kv_usage),
+        ("kv_cache_waste_perc", "Part of the KV cache in use that holds nothing; 1 is all of it.", _kv_waste),
     )
     for stem, text, read in readings:
         family = GaugeMetricFamily(PREFIX + stem, text, labels=LABELS)
@@ -72,6 +73,10 @@ def _gauges(snapshots: Snapshots) -> Iterator[Metric]:
 
 def _kv_usage(stats: "EngineStats") -> float:
     return stats.kv.used_tokens / stats.kv.total_tokens if stats.kv.total_tokens else 0.0
+
+
+def _kv_waste(stats: "EngineStats") -> float:
+    return stats.kv.unfilled_tokens / stats.kv.used_tokens if stats.kv.used_tokens else 0.0
 
 
 def _counters(snapshots: Snapshots) -> Iterator[Metric]:
