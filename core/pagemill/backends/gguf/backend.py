@@ -18,7 +18,6 @@ from pagemill.backends.gguf.context import Context, create_context
 from pagemill.backends.gguf.kv_size import KVSize, kv_size
 from pagemill.backends.gguf.library import load_library
 from pagemill.backends.gguf.logits import Logits
-from pagemill.backends.gguf.machine import available_memory_bytes
 from pagemill.backends.gguf.model import Model, load_model
 from pagemill.backends.gguf.options import GGUFOptions
 from pagemill.backends.gguf.sampler import Sampler
@@ -27,6 +26,7 @@ from pagemill.engine.kv_cache import KVCache
 from pagemill.engine.step import PromptLogprobs, SampledToken, SequenceStart, StepPlan, StepResult
 from pagemill.errors import BackendError, ModelLoadError
 from pagemill.generation import TokenLogprobs
+from pagemill.machine import available_memory_bytes
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,11 +12,11 @@ from pagemill.backends.gguf.batch import Batch, Piece
 from pagemill.backends.gguf.capacity import Capacity
 from pagemill.backends.gguf.kv_size import padded
 from pagemill.backends.gguf.logits import Logits
-from pagemill.backends.gguf.machine import num_usable_cores
 from pagemill.backends.gguf.model import Model, reason_of
 from pagemill.backends.gguf.options import GGUFOptions
 from pagemill.engine.step import CopyKV, KVOperation
 from pagemill.errors import BackendError, ModelLoadError
+from pagemill.machine import num_usable_cores
 
 logger = getLogger(__name__)
 

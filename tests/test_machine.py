@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pagemill.backends.gguf import machine
+from pagemill import machine
 
 
 @pytest.fixture
