@@ -1,12 +1,14 @@
 """Make a Llama with random weights in Q8_0 as a GGUF file: the load tests measure speed, which weights don't change.
 
-`python -m load_tests.models --params 88M`. Deterministic: the same size gives the same bytes. Its byte-level BPE
-tokenizer is valid but made up. The rows of the output matrix that belong to special tokens and to bytes that are not
-plain text are zero: greedy decoding then never picks them (the largest of thousands of random logits is above zero),
-so every token is text of its own, and both servers can send a chunk for each.
+`python -m load_tests.models --params 88M`; with `--format safetensors` the same weights in bf16, as a Hugging Face
+folder (`model_folders.py`). Deterministic: the same size gives the same bytes. Its byte-level BPE tokenizer is valid but
+made up. The rows of the output matrix that belong to special tokens and to bytes that are not plain text are zero: greedy
+decoding then never picks them (the largest of thousands of random logits is above zero), so every token is text of its
+own, and all servers can send a chunk for each.
 """
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,9 @@ import numpy.typing as npt
 CACHE = Path(__file__).parent / ".cache"
 SEED = 88
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+BOS_TOKEN_ID, EOS_TOKEN_ID = 256, 258
+ROPE_BASE = 10000.0
+RMS_EPS = 1e-5
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -81,8 +86,8 @@ def write_model(path: Path, shape: Shape) -> None:
     writer.add_head_count(shape.heads)
     writer.add_head_count_kv(shape.kv_heads)
     writer.add_rope_dimension_count(shape.head_dim)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(ROPE_BASE)
+    writer.add_layer_norm_rms_eps(RMS_EPS)
     writer.add_vocab_size(shape.vocab)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
     _add_tokenizer(writer, shape.vocab)
@@ -99,9 +104,7 @@ def text_token_ids(vocab: int) -> range:
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter, vocab: int) -> None:
-    letters = byte_letters()
-    pieces, merges = _merged_pieces(vocab - 256 - len(SPECIAL_TOKENS))
-    tokens = [letters[byte] for byte in range(256)] + list(SPECIAL_TOKENS) + pieces
+    tokens, merges = vocabulary(vocab)
     types = [gguf.TokenType.NORMAL] * vocab
     types[256 : 256 + len(SPECIAL_TOKENS)] = [gguf.TokenType.CONTROL] * len(SPECIAL_TOKENS)
     writer.add_tokenizer_model("gpt2")
@@ -109,10 +112,17 @@ def _add_tokenizer(writer: gguf.GGUFWriter, vocab: int) -> None:
     writer.add_token_list(tokens)
     writer.add_token_types(types)
     writer.add_token_merges(merges)
-    writer.add_bos_token_id(256)
-    writer.add_eos_token_id(258)
+    writer.add_bos_token_id(BOS_TOKEN_ID)
+    writer.add_eos_token_id(EOS_TOKEN_ID)
     writer.add_add_bos_token(False)
     writer.add_chat_template(CHAT_TEMPLATE)
+
+
+def vocabulary(size: int) -> tuple[list[str], list[str]]:
+    """All tokens in the order of their ids, and the merges: bytes, special tokens, then the pieces."""
+    letters = byte_letters()
+    pieces, merges = _merged_pieces(size - 256 - len(SPECIAL_TOKENS))
+    return [letters[byte] for byte in range(256)] + list(SPECIAL_TOKENS) + pieces, merges
 
 
 def byte_letters() -> dict[int, str]:
@@ -136,45 +146,54 @@ def _merged_pieces(count: int) -> tuple[list[str], list[str]]:
 
 
 def _add_tensors(writer: gguf.GGUFWriter, shape: Shape) -> None:
-    generator = np.random.Generator(np.random.PCG64(SEED))
-    kv = shape.kv_heads * shape.head_dim
-
-    def matrix(rows: int, columns: int) -> npt.NDArray[np.float32]:
-        return generator.standard_normal((rows, columns), dtype=np.float32) * np.float32(0.02)
-
-    def add(name: str, values: npt.NDArray[np.float32]) -> None:
+    for name, values in random_tensors(shape):
         if values.ndim == 1:
             writer.add_tensor(name, values)
         else:
             packed = gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0)
             writer.add_tensor(name, packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
 
-    add("token_embd.weight", matrix(shape.vocab, shape.hidden))
+
+def random_tensors(shape: Shape) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+    """All weights by their names in a GGUF file."""
+    generator = np.random.Generator(np.random.PCG64(SEED))
+    kv = shape.kv_heads * shape.head_dim
+
+    def matrix(rows: int, columns: int) -> npt.NDArray[np.float32]:
+        return generator.standard_normal((rows, columns), dtype=np.float32) * np.float32(0.02)
+
+    yield "token_embd.weight", matrix(shape.vocab, shape.hidden)
     for layer in range(shape.layers):
         block = f"blk.{layer}"
-        add(f"{block}.attn_norm.weight", np.ones(shape.hidden, np.float32))
-        add(f"{block}.attn_q.weight", matrix(shape.hidden, shape.hidden))
-        add(f"{block}.attn_k.weight", matrix(kv, shape.hidden))
-        add(f"{block}.attn_v.weight", matrix(kv, shape.hidden))
-        add(f"{block}.attn_output.weight", matrix(shape.hidden, shape.hidden))
-        add(f"{block}.ffn_norm.weight", np.ones(shape.hidden, np.float32))
-        add(f"{block}.ffn_gate.weight", matrix(shape.feed_forward, shape.hidden))
-        add(f"{block}.ffn_up.weight", matrix(shape.feed_forward, shape.hidden))
-        add(f"{block}.ffn_down.weight", matrix(shape.hidden, shape.feed_forward))
-    add("output_norm.weight", np.ones(shape.hidden, np.float32))
+        yield f"{block}.attn_norm.weight", np.ones(shape.hidden, np.float32)
+        yield f"{block}.attn_q.weight", matrix(shape.hidden, shape.hidden)
+        yield f"{block}.attn_k.weight", matrix(kv, shape.hidden)
+        yield f"{block}.attn_v.weight", matrix(kv, shape.hidden)
+        yield f"{block}.attn_output.weight", matrix(shape.hidden, shape.hidden)
+        yield f"{block}.ffn_norm.weight", np.ones(shape.hidden, np.float32)
+        yield f"{block}.ffn_gate.weight", matrix(shape.feed_forward, shape.hidden)
+        yield f"{block}.ffn_up.weight", matrix(shape.feed_forward, shape.hidden)
+        yield f"{block}.ffn_down.weight", matrix(shape.hidden, shape.feed_forward)
+    yield "output_norm.weight", np.ones(shape.hidden, np.float32)
     output = matrix(shape.vocab, shape.hidden)
     plain = np.arange(ord(" "), ord("~") + 1)
     output[[row for row in range(256 + len(SPECIAL_TOKENS)) if row not in plain]] = 0
-    add("output.weight", output)
+    yield "output.weight", output
 
 
 def main() -> None:
     """Make a model and say where it is."""
-    parser = argparse.ArgumentParser(description="make a random Llama in Q8_0")
+    from load_tests.model_folders import model_folder
+
+    parser = argparse.ArgumentParser(description="make a random Llama")
     parser.add_argument("--params", choices=sorted(shapes()), default="88M", help="size (default: %(default)s)")
-    size = parser.parse_args().params
-    path = model_path(size)
-    print(f"{path}: {shapes()[size].num_parameters:,} parameters, {path.stat().st_size:,} bytes")
+    parser.add_argument("--format", choices=("gguf", "safetensors"), default="gguf", help="default: %(default)s")
+    options = parser.parse_args()
+    path = model_path(options.params) if options.format == "gguf" else model_folder(options.params)
+    weights = path if path.is_file() else path / "model.safetensors"
+    print(
+        f"{path}: {shapes()[options.params].num_parameters:,} parameters, {weights.stat().st_size:,} bytes of weights"
+    )
 
 
 if __name__ == "__main__":

@@ -58,14 +58,18 @@ def server_command(name: str, model: Path, cell: Cell, pagemill_flags: Sequence[
 
 def measure(command: ServerCommand, cell: Cell, token_ids: Sequence[int], seed: int) -> tuple[RunSummary, CPUShare]:
     """One run. Raises BadResponseError unless every request gave exactly the tokens asked for."""
-    warm_up = cell.scenario.warm_up(cell.num_clients, token_ids, seed)
-    planned = cell.scenario.plan(cell.num_requests, token_ids, seed)
     with RunningServer(command) as server:
-        send(server, warm_up, cell.num_clients)
-        started = (time.perf_counter(), time.process_time(), cpu_seconds(server.pid))
-        responses = send(server, planned, cell.num_clients)
-        wall = time.perf_counter() - started[0]
-        share = CPUShare((time.process_time() - started[1]) / wall, (cpu_seconds(server.pid) - started[2]) / wall)
+        send(server, cell.scenario.warm_up(cell.num_clients, token_ids, seed), cell.num_clients)
+        return measure_on(server, cell, token_ids, seed)
+
+
+def measure_on(server: RunningServer, cell: Cell, token_ids: Sequence[int], seed: int) -> tuple[RunSummary, CPUShare]:
+    """The same on a server that runs and is warm."""
+    planned = cell.scenario.plan(cell.num_requests, token_ids, seed)
+    started = (time.perf_counter(), time.process_time(), cpu_seconds(server.pid))
+    responses = send(server, planned, cell.num_clients)
+    wall = time.perf_counter() - started[0]
+    share = CPUShare((time.process_time() - started[1]) / wall, (cpu_seconds(server.pid) - started[2]) / wall)
     records = [read_record(response, request) for response, request in zip(responses, planned, strict=True)]
     return summarize(records), share
 

@@ -83,6 +83,7 @@ def scenarios() -> dict[str, Scenario]:
     shared = "512 shared and 16-64 own tokens, 32 out; prefix"
     lengths = ((16, 64), (32, 32), 512)
     all_scenarios = (
+        Scenario("fixed", "unique prompts of 128 tokens, 64 out", (128, 128), (64, 64)),
         Scenario("mixed", "unique prompts of 32-512 tokens, 16-128 out", (32, 512), (16, 128)),
         Scenario("decode", "unique prompts of 16 tokens, 128 out", (16, 16), (128, 128)),
         Scenario("shared_prefix", f"{shared}, new to the server", *lengths),

@@ -50,7 +50,7 @@ class ServerFailedError(Exception):
 class RunningServer:
     """A context manager: a started server process."""
 
-    def __init__(self, command: ServerCommand, *, wait_ready_s: float = 120.0) -> None:
+    def __init__(self, command: ServerCommand, *, wait_ready_s: float = 300.0) -> None:
         self.command = command
         self.port = 0
         self.started_s = 0.0  # perf_counter just before the process was started

@@ -25,6 +25,35 @@ def gguf_command(
     )
 
 
+def paged_command(
+    model: Path,
+    *,
+    num_slots: int,
+    max_model_len: int,
+    threads: int,
+    kv_cache_gib: int = 1,
+    prefix_caching: bool = True,
+    flags: tuple[str, ...] = (),
+) -> ServerCommand:
+    """`pagemill serve` on a Hugging Face folder, on the CPU."""
+    return ServerCommand(
+        name="pagemill-paged" if prefix_caching else "pagemill-paged-no-prefix-cache",
+        arguments=(
+            *_serve(str(model)),
+            *("--served-model-name", model_name(model)),
+            *("--device", "cpu", "--dtype", "bfloat16"),
+            *("--max-num-seqs", str(num_slots)),
+            *("--max-model-len", str(max_model_len)),
+            *("--threads", str(threads)),
+            *("--kv-cache-memory-bytes", str(kv_cache_gib * 2**30)),
+            "--enable-prefix-caching" if prefix_caching else "--no-enable-prefix-caching",
+            *flags,
+        ),
+        model=model_name(model),
+        ready_path="/readyz",
+    )
+
+
 def fake_command(*, num_slots: int) -> ServerCommand:
     """Pagemill's server on the scripted backend, which computes nothing and never stops by itself."""
     program = (sys.executable, "-m", "load_tests.fake_server", "--port", "{port}")
