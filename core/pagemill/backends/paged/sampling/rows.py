@@ -1,0 +1,66 @@
+"""Operations on the rows of a matrix of logits, each row by itself: its largest entries. Owns no state.
+
+A row's result is the same whatever rows are beside it, ties included: of equal values the lower token id comes first.
+Long rows are looked at in blocks: the largest of each block costs one pass that torch vectorizes, and what is wanted
+lies in few blocks (151,936 entries, 1 row, 2 cores: argmax 89 us, in blocks 15 us; the 256 largest 190 us and 140 us).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+ARGMAX_BLOCK = 128
+LOW_BITS = 2**32 - 1
+
+
+def in_blocks(rows: Tensor, block_size: int, fill: float) -> Tensor:
+    """`[num_rows, n]` as `[num_rows, num_blocks, block_size]`: a view if that divides n, else padded with `fill`."""
+    rest = -rows.shape[1] % block_size
+    padded = pad(rows, (0, rest), value=fill) if rest else rows
+    return padded.view(len(rows), -1, block_size)
+
+
+def argmax(rows: Tensor) -> Tensor:
+    """The column of each row's largest entry, int64; of equal ones the first."""
+    if rows.shape[1] <= 8 * ARGMAX_BLOCK:
+        return rows.argmax(-1)
+    blocks = in_blocks(rows, ARGMAX_BLOCK, -torch.inf)
+    block = blocks.amax(-1).argmax(-1)
+    return block * ARGMAX_BLOCK + blocks[torch.arange(len(rows), device=rows.device), block].argmax(-1)
+
+
+def largest(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` largest of each row of `[num_rows, n]` float32, descending, and their columns (int64)."""
+    num_columns = rows.shape[1]
+    count = min(count, num_columns)
+    if count > num_columns // 8:
+        values, columns = rows.sort(dim=-1, descending=True, stable=True)
+        return values[:, :count], columns[:, :count]
+    block_size = _block_size(num_columns, count)
+    if block_size == 1:
+        return _largest_by_key(rows, torch.arange(num_columns, device=rows.device).expand_as(rows), count)
+    # The largest entries lie in the blocks with the largest maxima, as many as entries are wanted; equal ones too,
+    # since of equal blocks the first are taken.
+    blocks = in_blocks(rows, block_size, -torch.inf)
+    maxima = blocks.amax(-1)
+    _, chosen = _largest_by_key(maxima, torch.arange(maxima.shape[1], device=rows.device).expand_as(maxima), count)
+    inside = blocks.gather(1, chosen.unsqueeze(-1).expand(-1, -1, block_size))
+    columns = chosen.unsqueeze(-1) * block_size + torch.arange(block_size, device=rows.device)
+    return _largest_by_key(inside.flatten(1), columns.flatten(1), count)
+
+
+def _block_size(num_columns: int, count: int) -> int:
+    """Where as many blocks as are wanted hold about as much as there are blocks; 1: blocks would not help."""
+    size = 1
+    while 4 * size * size * count <= 2 * num_columns:
+        size *= 2
+    return size if size >= 4 else 1
+
+
+def _largest_by_key(values: Tensor, columns: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """By value, then by column: both in one integer, so that no two are equal."""
+    bits = (values + 0.0).view(torch.int32)  # adding turns -0.0 into 0.0
+    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # as integers in the order of the floats
+    keys = (ordered.long() << 32) + (LOW_BITS - columns)
+    keys, places = keys.topk(count, dim=-1)
+    return values.gather(-1, places), LOW_BITS - (keys & LOW_BITS)
