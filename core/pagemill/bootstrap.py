@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+BACKENDS = {"gguf": "gguf", "safetensors": "paged", "fake": "fake"}  # by the model's format
+DEFAULT_MAX_NUM_BATCHED_TOKENS = 512
+
 
 class BackendLoad:
     """A backend that loads on a thread of its own. The thread is a daemon: a load never holds up the process's end."""
@@ -77,12 +80,12 @@ def load_backend(reference: ModelReference, settings: Settings) -> "Backend":
     Raises:
         ModelLoadError: the file can't be loaded, or not by the backend that was asked for.
     """
-    kind = reference.format if settings.backend == "auto" else settings.backend
+    kind = BACKENDS[reference.format] if settings.backend == "auto" else settings.backend
     if kind == "fake":
         return _fake_backend(settings)
-    if reference.format != kind:
+    if kind != BACKENDS[reference.format]:
         raise ModelLoadError(f"{reference.name} is {reference.format}, which the backend {kind} can't load")
-    return _gguf_backend(reference, settings)
+    return _gguf_backend(reference, settings) if kind == "gguf" else _paged_backend(reference, settings)
 
 
 def _fake_backend(settings: Settings) -> "Backend":
@@ -91,7 +94,7 @@ def _fake_backend(settings: Settings) -> "Backend":
     return FakeBackend(
         max_model_len=settings.max_model_len or 4096,
         max_num_seqs=settings.max_num_seqs or 16,
-        max_num_batched_tokens=settings.max_num_batched_tokens,
+        max_num_batched_tokens=settings.max_num_batched_tokens or DEFAULT_MAX_NUM_BATCHED_TOKENS,
     )
 
 
@@ -102,7 +105,7 @@ def _gguf_backend(reference: ModelReference, settings: Settings) -> "Backend":
     options = GGUFOptions(
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_num_seqs,
-        max_num_batched_tokens=settings.max_num_batched_tokens,
+        max_num_batched_tokens=settings.max_num_batched_tokens or DEFAULT_MAX_NUM_BATCHED_TOKENS,
         threads=settings.threads,
         kv_cache_dtype=settings.kv_cache_dtype,
         kv_cache_memory_bytes=settings.kv_cache_memory_bytes,
@@ -111,6 +114,31 @@ def _gguf_backend(reference: ModelReference, settings: Settings) -> "Backend":
         mlock=settings.mlock,
     )
     return GGUFBackend.load(reference.path, options)
+
+
+def _paged_backend(reference: ModelReference, settings: Settings) -> "Backend":
+    try:
+        from pagemill.backends.paged.backend import PagedBackend
+        from pagemill.backends.paged.options import PagedOptions
+    except ImportError as error:
+        raise ModelLoadError(f"model folders need PyTorch: pip install 'pagemill[paged]' ({error})") from error
+    options = PagedOptions(
+        device=settings.device,
+        dtype=settings.dtype,
+        kv_cache_dtype=settings.kv_cache_dtype,
+        block_size=settings.block_size,
+        gpu_memory_utilization=settings.gpu_memory_utilization,
+        kv_cache_memory_bytes=settings.kv_cache_memory_bytes,
+        max_model_len=settings.max_model_len,
+        max_num_seqs=settings.max_num_seqs,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        threads=settings.threads,
+        enforce_eager=settings.enforce_eager,
+        async_scheduling=settings.async_scheduling,
+        attention_backend=settings.attention_backend,
+        model_impl=settings.model_impl,
+    )
+    return PagedBackend.load(reference.path, options)
 
 
 async def load_model(reference: ModelReference, settings: Settings) -> "LoadedModel":

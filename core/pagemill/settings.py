@@ -24,12 +24,17 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     # What is served
-    model: str = Field("grist", description="what to serve: grist (the demo model that ships inside) or a .gguf path")
+    model: str = Field(
+        "grist",
+        description="what to serve: grist (the demo model that ships inside), a .gguf path, or a Hugging Face folder",
+    )
     served_model_name: tuple[str, ...] = Field(
         (), description="names that clients may call the model; the first is the one reported (default: from MODEL)"
     )
-    backend: Literal["auto", "gguf", "fake"] = Field(
-        "auto", description="what runs the model; auto chooses by its files, fake is a scripted one for load tests"
+    backend: Literal["auto", "gguf", "paged", "fake"] = Field(
+        "auto",
+        description="what runs the model: gguf is llama.cpp, paged is PyTorch, fake a scripted one for load tests; "
+        "auto chooses by the model's files",
     )
     chat_template: str | None = Field(None, description="file with a Jinja chat template, instead of the model's own")
     keep_alive: str = Field(
@@ -48,24 +53,62 @@ class Settings(BaseModel):
     max_model_len: int | None = Field(
         None,
         ge=1,
-        description="longest sequence, prompt and output, in tokens (default: the model's, but at most 8192)",
+        description="longest sequence, prompt and output, in tokens (default: the model's; at most 8192 on gguf, which "
+        "reserves it for each sequence)",
     )
     max_num_seqs: int | None = Field(
-        None, ge=1, le=256, description="most sequences that run at once (default: 16, fewer where memory is short)"
+        None,
+        ge=1,
+        le=4096,
+        description="most sequences that run at once (default: 16, fewer if memory is short; paged: 64, on a GPU 256)",
     )
-    max_num_batched_tokens: int = Field(512, ge=1, description="most tokens in one step; prompts are cut into chunks")
+    max_num_batched_tokens: int | None = Field(
+        None, ge=1, description="most tokens in one step; prompts are cut into chunks (default: 512, on a GPU 2048)"
+    )
     max_num_queued_reqs: int = Field(512, ge=0, description="most requests that wait; further ones are answered 503")
     enable_prefix_caching: bool = Field(True, description="reuse the KV of prompts that begin alike")
     threads: int | None = Field(
         None, ge=1, description="CPU threads for inference (default: the cores of this machine)"
     )
-    kv_cache_dtype: Literal["auto", "f16", "q8_0", "q4_0"] = Field("auto", description="type of cached keys and values")
-    kv_cache_memory_bytes: int | None = Field(
-        None, ge=1, description="most memory for the KV cache (default: 4 GiB, at most half of what is free)"
+    kv_cache_dtype: Literal["auto", "f16", "q8_0", "q4_0", "fp8"] = Field(
+        "auto", description="type of cached keys and values; fp8 is for paged on a GPU, the other names are gguf's"
     )
+    kv_cache_memory_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="most memory for the KV cache (default: 4 GiB, at most half of what is free; on a GPU by "
+        "gpu_memory_utilization)",
+    )
+
+    # The gguf backend
     flash_attn: Literal["auto", "on", "off"] = Field("auto", description="flash attention")
     mmap: bool = Field(True, description="map the model file into memory instead of reading it")
     mlock: bool = Field(False, description="keep the model from being swapped out")
+
+    # The paged backend
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where to compute; auto: on a GPU if there is one"
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="type of weights and activations; auto: the checkpoint's"
+    )
+    block_size: int = Field(16, ge=1, le=256, description="tokens in a page of the KV cache")
+    gpu_memory_utilization: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="part of the GPU's memory that this server may take: weights, KV cache and all else",
+    )
+    enforce_eager: bool = Field(False, description="never use CUDA graphs")
+    async_scheduling: bool | None = Field(
+        None, description="prepare a step while the one before it runs (default: on a GPU)"
+    )
+    attention_backend: Literal["auto", "torch", "cpu", "triton", "varlen"] = Field(
+        "auto", description="kernels for attention: cpu and triton are our own; torch runs everywhere"
+    )
+    model_impl: Literal["auto", "pagemill", "transformers"] = Field(
+        "auto", description="model definition; auto: our own, for other architectures that of transformers"
+    )
 
     # Limits on requests
     max_body_bytes: int = Field(16 * 2**20, ge=1, description="largest request body; larger ones are answered 413")
@@ -74,7 +117,7 @@ class Settings(BaseModel):
     max_messages: int = Field(4096, ge=1, description="most messages in one chat request")
     max_stop: int = Field(32, ge=0, description="most stop strings or stop tokens in one request")
     max_logprobs: int = Field(20, ge=0, description="most alternatives for a token's logprobs")
-    max_logit_bias: int = Field(1024, ge=0, description="most entries in logit_bias")
+    max_logit_bias: int = Field(1024, ge=0, description="most entries in logit_bias, and in allowed_token_ids")
     request_timeout_s: float = Field(0, ge=0, description="longest time a request may take; 0: no limit")
     drain_timeout_s: float = Field(30, ge=0, description="time that running requests get to end at shutdown")
     retry_after_s: int = Field(1, ge=1, description="the Retry-After that a 503 carries")

@@ -18,6 +18,8 @@ GROUP_STARTS = {
     "model": "what is served",
     "host": "where it listens",
     "max_model_len": "the engine",
+    "flash_attn": "the gguf backend",
+    "device": "the paged backend",
     "max_body_bytes": "limits on requests",
 }
 METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
@@ -49,7 +51,7 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _add_flag(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> None:
     options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": _help(name, field)}
-    if field.annotation is bool:
+    if field.annotation in (bool, bool | None):
         options["action"] = argparse.BooleanOptionalAction
     else:
         options["metavar"] = metavar(field.annotation)

@@ -30,6 +30,14 @@ ENGINE_SETTINGS = (
     "flash_attn",
     "mmap",
     "mlock",
+    "device",
+    "dtype",
+    "block_size",
+    "gpu_memory_utilization",
+    "enforce_eager",
+    "async_scheduling",
+    "attention_backend",
+    "model_impl",
 )
 ONE_SEQUENCE = {"max_num_seqs": 1}  # there is one user: all of the KV memory for one conversation
 

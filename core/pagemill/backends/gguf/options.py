@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-KVCacheType = Literal["auto", "f16", "q8_0", "q4_0"]
+from pagemill.errors import ModelLoadError
+
+KV_TYPES = ("f16", "q8_0", "q4_0")
 FlashAttention = Literal["auto", "on", "off"]
 
 
@@ -15,7 +17,7 @@ class GGUFOptions:
     max_num_seqs: int | None = None  # also the number of slots; None: chosen likewise
     max_num_batched_tokens: int = 512
     threads: int | None = None  # None: the cores of this machine
-    kv_cache_dtype: KVCacheType = "auto"
+    kv_cache_dtype: str = "auto"
     kv_cache_memory_bytes: int | None = None  # None: at most half of the memory that is free
     flash_attn: FlashAttention = "auto"
     mmap: bool = True
@@ -24,5 +26,13 @@ class GGUFOptions:
 
     @property
     def kv_type(self) -> str:
-        """The type of cached keys and values, with "auto" resolved."""
-        return "f16" if self.kv_cache_dtype == "auto" else self.kv_cache_dtype
+        """The type of cached keys and values, with "auto" resolved.
+
+        Raises:
+            ModelLoadError: it is not one of llama.cpp's.
+        """
+        if self.kv_cache_dtype == "auto":
+            return "f16"
+        if self.kv_cache_dtype not in KV_TYPES:
+            raise ModelLoadError(f"kv_cache_dtype {self.kv_cache_dtype} is not one of gguf's: {', '.join(KV_TYPES)}")
+        return self.kv_cache_dtype
