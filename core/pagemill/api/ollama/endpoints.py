@@ -9,7 +9,6 @@ from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from pagemill import __version__
@@ -27,21 +26,7 @@ from pagemill.errors import InvalidRequestError, PagemillError
 from pagemill.pool import LoadedModel, parse_keep_alive
 
 
-def routes(context: ApiContext) -> list[BaseRoute]:
-    """All routes of the dialect."""
-    endpoints = _Endpoints(context)
-    return [
-        Route("/", endpoints.root, methods=["GET"]),
-        Route("/api/version", endpoints.version, methods=["GET"]),
-        Route("/api/tags", endpoints.tags, methods=["GET"]),
-        Route("/api/ps", endpoints.processes, methods=["GET"]),
-        Route("/api/show", endpoints.show, methods=["POST"]),
-        Route("/api/generate", endpoints.generate, methods=["POST"]),
-        Route("/api/chat", endpoints.chat, methods=["POST"]),
-    ]
-
-
-class _Endpoints:
+class OllamaEndpoints:
     """The handlers. Holds what `create_app` hands in."""
 
     def __init__(self, context: ApiContext) -> None:

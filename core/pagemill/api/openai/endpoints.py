@@ -1,45 +1,35 @@
-"""The routes of the OpenAI dialect. Owns no state."""
+"""The endpoints of the OpenAI dialect. Owns no state. Each kind of completion is imported at its first request."""
 
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from pagemill.api.context import ApiContext
 from pagemill.api.openai.answer import respond
-from pagemill.api.openai.chat import ChatAnswer
-from pagemill.api.openai.chat_request import ChatCompletionRequest
-from pagemill.api.openai.completion import CompletionAnswer
-from pagemill.api.openai.completion_request import CompletionRequest
 from pagemill.api.wire import read_json
 from pagemill.errors import ModelNotFoundError
 from pagemill.store.references import ModelReference
 
 
-def routes(context: ApiContext) -> list[BaseRoute]:
-    """All of `/v1` that this dialect has."""
-    endpoints = OpenAIEndpoints(context)
-    return [
-        Route("/v1/chat/completions", endpoints.create_chat_completion, methods=["POST"]),
-        Route("/v1/completions", endpoints.create_completion, methods=["POST"]),
-        Route("/v1/models", endpoints.list_models, methods=["GET"]),
-        Route("/v1/models/{model:path}", endpoints.retrieve_model, methods=["GET"]),
-    ]
-
-
 class OpenAIEndpoints:
-    """The endpoints, each from a request to a response."""
+    """Each from a request to a response."""
 
     def __init__(self, context: ApiContext) -> None:
         self._context = context
 
     async def create_chat_completion(self, request: Request) -> ASGIApp:
+        from pagemill.api.openai.chat import ChatAnswer
+        from pagemill.api.openai.chat_request import ChatCompletionRequest
+
         body = await read_json(request, ChatCompletionRequest)
         return await respond(self._context, request, body, ChatAnswer(body))
 
     async def create_completion(self, request: Request) -> ASGIApp:
+        from pagemill.api.openai.completion import CompletionAnswer
+        from pagemill.api.openai.completion_request import CompletionRequest
+
         body = await read_json(request, CompletionRequest)
         return await respond(self._context, request, body, CompletionAnswer(body))
 

@@ -1,25 +1,33 @@
 """Routes for whoever operates a server: probes, version, metrics, load, and the tokenizer.
 
 Owns no state but the metrics registry, made at the first scrape. Imports no other dialect; prometheus-client only
-when it is scraped.
+when it is scraped, the tokenizer's wire models at their first request.
 """
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from starlette.routing import BaseRoute, Route
 
+from pagemill.api.deferred import deferred
 from pagemill.api.operations.probes import Probes
 from pagemill.api.operations.scrape import MetricsScrape
-from pagemill.api.operations.tokenization import Tokenization
 
 if TYPE_CHECKING:
     from pagemill.api.context import ApiContext
+    from pagemill.api.operations.tokenization import Tokenization
 
 
 def routes(context: "ApiContext") -> list[BaseRoute]:
     """All routes of this dialect."""
     probes = Probes(context)
-    tokenization = Tokenization(context)
+
+    @cache
+    def tokenization() -> "Tokenization":
+        from pagemill.api.operations.tokenization import Tokenization
+
+        return Tokenization(context)
+
     return [
         Route("/livez", probes.livez),
         Route("/readyz", probes.readyz),
@@ -28,6 +36,6 @@ def routes(context: "ApiContext") -> list[BaseRoute]:
         Route("/version", probes.version),
         Route("/load", probes.load),
         Route("/metrics", MetricsScrape(context).respond),
-        Route("/tokenize", tokenization.tokenize, methods=["POST"]),
-        Route("/detokenize", tokenization.detokenize, methods=["POST"]),
+        Route("/tokenize", deferred(lambda: tokenization().tokenize), methods=["POST"]),
+        Route("/detokenize", deferred(lambda: tokenization().detokenize), methods=["POST"]),
     ]
