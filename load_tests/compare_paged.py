@@ -121,7 +121,9 @@ def run_once(
     return summarize(records), CPUShare(client=0.0, server=cores)
 
 
-def http_command(server: str, model: Path, cell: Cell, flags: tuple[str, ...] = ()) -> ServerCommand:
+def http_command(
+    server: str, model: Path, cell: Cell, flags: tuple[str, ...] = (), *, kv_cache_bytes: int = 2**30
+) -> ServerCommand:
     """With the cell's context, slots and threads. `flags` are for pagemill only."""
     prefix_caching = not server.endswith(NO_PREFIX_CACHE)
     num_slots, max_model_len, threads = cell.num_clients, cell.scenario.max_model_len, cell.threads
@@ -131,11 +133,17 @@ def http_command(server: str, model: Path, cell: Cell, flags: tuple[str, ...] = 
             num_slots=num_slots,
             max_model_len=max_model_len,
             threads=threads,
+            kv_cache_bytes=kv_cache_bytes,
             prefix_caching=prefix_caching,
             flags=flags,
         )
     return vllm_server.command(
-        model, num_slots=num_slots, max_model_len=max_model_len, threads=threads, prefix_caching=prefix_caching
+        model,
+        num_slots=num_slots,
+        max_model_len=max_model_len,
+        threads=threads,
+        kv_cache_bytes=kv_cache_bytes,
+        prefix_caching=prefix_caching,
     )
 
 

