@@ -5,6 +5,7 @@ exists is valid, so the rooms below need no checks of their own.
 """
 
 import math
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -44,6 +45,7 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     penalty_last_n: int | None = None  # tokens (prompt and output) that penalties look back on; None: all
     logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, added logit)
+    allowed_token_ids: tuple[int, ...] | None = None  # no other token is ever sampled; None: all are allowed
     seed: int | None = None  # None: not reproducible
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
@@ -87,6 +89,8 @@ class SamplingParams:
             _require(text != "", "stop", text, "not empty")
         for token_id, bias in self.logit_bias:
             _require(_within(bias, -MAX_LOGIT_BIAS, MAX_LOGIT_BIAS), f"logit_bias.{token_id}", bias, "in [-100, 100]")
+        allowed = self.allowed_token_ids
+        _require(allowed is None or len(allowed) > 0, "allowed_token_ids", allowed, "null or not empty")
         for name, count in (("logprobs", self.logprobs), ("prompt_logprobs", self.prompt_logprobs)):
             _require(count is None or count >= 0, name, count, "at least 0")
 
@@ -94,6 +98,10 @@ class SamplingParams:
     def greedy(self) -> bool:
         """Whether the most likely token is always taken."""
         return self.temperature == 0.0 or self.top_k == 1
+
+    def end_token_ids(self, eos_token_ids: AbstractSet[int]) -> frozenset[int]:
+        """The tokens that end a reply, and so may not come before `min_tokens`."""
+        return frozenset(self.stop_token_ids) | (frozenset() if self.ignore_eos else frozenset(eos_token_ids))
 
     @property
     def has_penalties(self) -> bool:

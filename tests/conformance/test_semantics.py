@@ -13,6 +13,7 @@ import pytest
 
 from conformance.conftest import OpenEngine
 from pagemill.engine.engine import Engine
+from pagemill.errors import InvalidRequestError
 from pagemill.generation import Delta, FinishReason, GenerationRequest, SamplingParams, TokenLogprobs
 
 PROMPT = "Once upon a time there was a paper mill by the river, and in it"
@@ -54,6 +55,8 @@ def adjusted(
     logits = {entry.token_id: entry.logprob for entry in raw.top}
     for token_id, bias in sampling.logit_bias:
         logits[token_id] += bias
+    if sampling.penalty_last_n is not None:
+        output = output[max(0, len(output) - sampling.penalty_last_n) :]
     for token_id, count in Counter(output).items():
         logits[token_id] -= sampling.presence_penalty + sampling.frequency_penalty * count
     return logits
@@ -103,7 +106,10 @@ async def test_n_choices_share_a_seed_and_differ(open_engine: OpenEngine) -> Non
     assert tuple(tokens(single)) == choices[0]
 
 
-async def test_bias_and_penalties_move_the_choice_as_the_reference_says(open_engine: OpenEngine) -> None:
+@pytest.mark.parametrize("last_n", [None, 5])
+async def test_bias_and_penalties_move_the_choice_as_the_reference_says(
+    open_engine: OpenEngine, last_n: int | None
+) -> None:
     engine = await open_engine()
     vocab_size = engine.tokenizer.vocab_size
     first = tokens(await run(engine, ask(engine, temperature=0.0, max_tokens=1)))[0]
@@ -112,6 +118,7 @@ async def test_bias_and_penalties_move_the_choice_as_the_reference_says(open_eng
         "presence_penalty": 1.1,
         "frequency_penalty": 0.7,
         "logit_bias": ((first, -2.5),),
+        "penalty_last_n": last_n,
     }
     request = ask(engine, max_tokens=40, logprobs=vocab_size, **sampling)
     deltas = await run(engine, request)
@@ -139,6 +146,40 @@ async def test_an_extreme_bias_forces_or_bans_a_token(open_engine: OpenEngine, b
     said = tokens(await run(engine, ask(engine, temperature=1.0, seed=1, logit_bias=((token_id, bias),))))
     assert (set(said) == {token_id}) is appears
     assert (token_id in said) is appears
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"temperature": 0.0},
+        {"temperature": 0.0, "repetition_penalty": 1.5, "presence_penalty": 1.0},
+        {"temperature": 2.0, "seed": 1},
+        {"top_k": 50, "top_p": 0.9, "min_p": 0.01, "seed": 1},
+        {"typical_p": 0.9, "seed": 1},
+    ],
+)
+async def test_only_allowed_tokens_are_sampled(open_engine: OpenEngine, sampling: dict[str, Any]) -> None:
+    engine = await open_engine()
+    free = await run(engine, ask(engine, temperature=0.0, max_tokens=1, logprobs=engine.tokenizer.vocab_size))
+    unlikely = [entry.token_id for entry in entries(free)[0].top[-3:]]
+    deltas = await run_in_company(engine, ask(engine, allowed_token_ids=tuple(unlikely), logprobs=1, **sampling))
+    assert len(tokens(deltas)) == 16
+    assert set(tokens(deltas)) <= set(unlikely)
+    raw, expected = entries(deltas)[0].top[0], entries(free)[0].top[0]
+    assert raw.token_id == expected.token_id  # logprobs are of the raw distribution
+    assert raw.logprob == pytest.approx(expected.logprob, abs=1e-4)
+
+
+async def test_what_is_allowed_is_still_held_back_until_min_tokens(open_engine: OpenEngine) -> None:
+    engine = await open_engine()
+    eos = min(engine.tokenizer.eos_token_ids)
+    forced: dict[str, Any] = {"temperature": 0.0, "logit_bias": ((eos, 100.0),)}
+    request = ask(engine, ignore_eos=False, min_tokens=3, allowed_token_ids=(eos, 65), **forced)
+    assert tokens(await run(engine, request)) == [65, 65, 65, eos]
+    with pytest.raises(InvalidRequestError, match=r"allowed_token_ids.*min_tokens 3"):
+        engine.generate(ask(engine, ignore_eos=False, min_tokens=3, allowed_token_ids=(eos,)))
+    ignored = ask(engine, ignore_eos=True, min_tokens=3, max_tokens=4, allowed_token_ids=(eos,))
+    assert tokens(await run(engine, ignored)) == [eos] * 4
 
 
 @pytest.mark.parametrize("limit", [{"top_k": 3}, {"top_p": 0.3}, {"min_p": 0.2}, {"typical_p": 0.3}])

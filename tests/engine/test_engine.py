@@ -133,6 +133,8 @@ async def test_the_context_ends_a_reply_that_is_too_long() -> None:
     [
         ({"logit_bias": ((999, 1.0),)}, "logit_bias"),
         ({"stop_token_ids": (-1,)}, "stop_token_ids"),
+        ({"allowed_token_ids": (65, 259)}, "allowed_token_ids"),
+        ({"allowed_token_ids": (EOS,), "min_tokens": 1}, "allowed_token_ids"),
     ],
 )
 async def test_token_ids_out_of_the_vocabulary_are_refused_by_name(wrong: dict[str, object], named: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from pagemill.engine.request_checks import check_token_ids, output_room
+from pagemill.engine.request_checks import check_a_token_is_left, check_token_ids, output_room
 from pagemill.engine.scheduler import Scheduler, SchedulerConfig
 from pagemill.engine.statistics import EngineStats
 from pagemill.engine.step_loop import Cancellation, StepLoop, Stop, Submission
@@ -160,6 +160,7 @@ class Engine:
         if self._draining:
             raise DrainingError("the server is shutting down", retry_after_s=retry_after_s)
         check_token_ids(request, self.tokenizer.vocab_size)
+        check_a_token_is_left(request, self.tokenizer.eos_token_ids)
         max_tokens = output_room(request, self.max_model_len, self._kv_cache)
         capacity = self.max_num_seqs + self._config.max_num_queued_reqs
         if self._streams and self._num_sequences + request.n > capacity:

@@ -1,6 +1,7 @@
 """Why a request can't run, now or ever, found before it is accepted. Owns no state; may not import backends."""
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 
 from pagemill.engine.kv_cache import KVCache
 from pagemill.errors import ContextLengthError, InvalidRequestError
@@ -13,6 +14,18 @@ def check_token_ids(request: GenerationRequest, vocab_size: int) -> None:
     _check_ids("prompt", request.prompt_token_ids, vocab_size)
     _check_ids("logit_bias", (token_id for token_id, _bias in sampling.logit_bias), vocab_size)
     _check_ids("stop_token_ids", sampling.stop_token_ids, vocab_size)
+    _check_ids("allowed_token_ids", sampling.allowed_token_ids or (), vocab_size)
+
+
+def check_a_token_is_left(request: GenerationRequest, eos_token_ids: AbstractSet[int]) -> None:
+    """Raises InvalidRequestError if `allowed_token_ids` has only tokens that `min_tokens` forbids."""
+    sampling = request.sampling
+    allowed = sampling.allowed_token_ids
+    if allowed is not None and sampling.min_tokens > 0 and sampling.end_token_ids(eos_token_ids).issuperset(allowed):
+        raise InvalidRequestError(
+            f"allowed_token_ids has only tokens that end the reply, which min_tokens {sampling.min_tokens} forbids",
+            param="allowed_token_ids",
+        )
 
 
 def output_room(request: GenerationRequest, max_model_len: int, kv_cache: KVCache) -> int:

@@ -48,6 +48,11 @@ BOTH: list[tuple[dict[str, object], str]] = [
     ({"logit_bias": {"100000": 1}}, "logit_bias"),
     ({"logit_bias": {"5": 101}}, "logit_bias.5"),
     ({"logit_bias": {str(i): 1 for i in range(1025)}}, "logit_bias"),
+    ({"allowed_token_ids": []}, "allowed_token_ids"),
+    ({"allowed_token_ids": [-1]}, "allowed_token_ids"),
+    ({"allowed_token_ids": [100_000]}, "allowed_token_ids"),
+    ({"allowed_token_ids": ["a"]}, "allowed_token_ids[0]"),
+    ({"allowed_token_ids": [1] * 1025}, "allowed_token_ids"),
     ({"prompt_logprobs": -1}, "prompt_logprobs"),
     ({"prompt_logprobs": 21}, "prompt_logprobs"),
     ({"prompt_logprobs": 1, "stream": True}, "prompt_logprobs"),
@@ -61,7 +66,6 @@ BOTH: list[tuple[dict[str, object], str]] = [
     ({"priority": "high"}, "priority"),
     ({"guided_json": {}}, "guided_json"),
     ({"structured_outputs": {"json": {}}}, "structured_outputs"),
-    ({"allowed_token_ids": [1]}, "allowed_token_ids"),
     ({"bad_words": ["x"]}, "bad_words"),
     ({"no_such_field": 1}, "no_such_field"),
     ({"user": 5}, "user"),
@@ -216,6 +220,7 @@ def test_limits_are_settings(serve: Serve) -> None:
         ({"stop": ["a", "b"]}, "stop"),
         ({"prompt": ["a", "b", "c"]}, "prompt"),
         ({"logit_bias": {"1": 1, "2": 1}}, "logit_bias"),
+        ({"allowed_token_ids": [1, 2]}, "allowed_token_ids"),
     ):
         check(server, "/v1/completions", {"prompt": "x", **fields}, param)
     check(server, "/v1/chat/completions", {"messages": HELLO * 2}, "messages")

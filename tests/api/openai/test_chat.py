@@ -152,6 +152,11 @@ def test_temperature_defaults_to_one(server: RunningServer) -> None:
     assert content() != content(temperature=0)
 
 
+def test_only_allowed_tokens_are_said(server: RunningServer) -> None:
+    answer = chat(server, allowed_token_ids=[ord("Z")], max_tokens=3).json()
+    assert answer["choices"][0]["message"]["content"] == "ZZZ"
+
+
 def test_logit_bias_moves_the_choice(server: RunningServer) -> None:
     assert (
         chat(server, logit_bias={str(ord("Z")): 100}, max_tokens=2).json()["choices"][0]["message"]["content"] == "ZZ"

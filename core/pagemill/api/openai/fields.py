@@ -82,6 +82,7 @@ class GenerationFields(WireModel):
     min_tokens: int | None = None
     ignore_eos: bool | None = None
     stop_token_ids: list[int] | None = None
+    allowed_token_ids: list[int] | None = None
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
     add_special_tokens: bool | None = None
@@ -134,6 +135,7 @@ class GenerationFields(WireModel):
         check_count("stop", len(self.stop or ()), settings.max_stop, "max_stop")
         check_count("stop_token_ids", len(self.stop_token_ids or ()), settings.max_stop, "max_stop")
         check_count("logit_bias", len(self.logit_bias or ()), settings.max_logit_bias, "max_logit_bias")
+        check_count("allowed_token_ids", len(self.allowed_token_ids or ()), settings.max_logit_bias, "max_logit_bias")
         check_count("prompt_logprobs", self.prompt_logprobs or 0, settings.max_logprobs, "max_logprobs")
 
     def sampling(self, *, logprobs: int | None, prompt_logprobs: int | None) -> SamplingParams:
@@ -149,6 +151,7 @@ class GenerationFields(WireModel):
             stop=tuple(self.stop or ()),
             stop_token_ids=tuple(self.stop_token_ids or ()),
             logit_bias=tuple((_token_id(key), bias) for key, bias in (self.logit_bias or {}).items()),
+            allowed_token_ids=None if self.allowed_token_ids is None else tuple(self.allowed_token_ids),
             logprobs=logprobs,
             prompt_logprobs=prompt_logprobs,
             **given,

@@ -39,8 +39,8 @@ class SequenceState:
 
 def is_plain(sampling: SamplingParams) -> bool:
     """Whether the script's token wins without a look at the others."""
-    adjusted = sampling.logit_bias or sampling.min_tokens or sampling.repetition_penalty != 1.0
-    return sampling.greedy and not (adjusted or sampling.presence_penalty or sampling.frequency_penalty)
+    masked = sampling.allowed_token_ids is not None or sampling.min_tokens > 0
+    return sampling.greedy and not (masked or sampling.logit_bias or sampling.has_penalties)
 
 
 def hashed_logits(tokens: Sequence[int]) -> list[float]:
@@ -58,22 +58,21 @@ def raw_logits(state: SequenceState, wanted: int | None) -> list[float]:
 
 
 def adjusted(logits: list[float], state: SequenceState) -> list[float]:
-    """Bias and penalties, as vLLM defines them; no end before `min_tokens`."""
+    """Bias and penalties, as vLLM defines them; only allowed tokens, no end before `min_tokens`."""
     sampling = state.sampling
     for token_id, bias in sampling.logit_bias:
         logits[token_id] += bias
-    window = [*state.prompt, *state.outputs]
-    if sampling.penalty_last_n is not None:
-        window = window[len(window) - min(sampling.penalty_last_n, len(window)) :]
-    for token_id in set(window):
+    last_n = state.num_tokens if sampling.penalty_last_n is None else sampling.penalty_last_n
+    start = max(0, state.num_tokens - last_n)
+    for token_id in set(state.tokens(start, state.num_tokens)):
         value = logits[token_id]
         logits[token_id] = value / sampling.repetition_penalty if value > 0 else value * sampling.repetition_penalty
-    for token_id, count in Counter(state.outputs).items():
+    for token_id, count in Counter(state.tokens(max(start, len(state.prompt)), state.num_tokens)).items():
         logits[token_id] -= sampling.presence_penalty + count * sampling.frequency_penalty
-    if len(state.outputs) < sampling.min_tokens:
-        for token_id in (EOS, *sampling.stop_token_ids):
-            logits[token_id] = -math.inf
-    return logits
+    banned = sampling.end_token_ids({EOS}) if len(state.outputs) < sampling.min_tokens else frozenset()
+    allowed = range(VOCAB_SIZE) if sampling.allowed_token_ids is None else sampling.allowed_token_ids
+    kept = set(allowed) - banned
+    return [value if token_id in kept else -math.inf for token_id, value in enumerate(logits)]
 
 
 def choose(logits: list[float], state: SequenceState) -> int:

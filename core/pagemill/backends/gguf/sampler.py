@@ -1,6 +1,6 @@
 """Choosing one sequence's next token from its row of logits.
 
-First the request's adjustments (bias, `min_tokens`, penalties), in Python; then llama.cpp's own chain in its usual
+First the request's adjustments (bias, masks, penalties), in Python; then llama.cpp's own chain in its usual
 order: top-k, typical, top-p, min-p, temperature, and a draw from what is left. Greedy takes the largest logit: in C
 while the vocabulary is small, else in numpy, which finds the largest of 152k in 10 us where C first makes a list of
 candidates (250 us; 13 us at 8k). So plain requests to a small model never import numpy.
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 RANDOM_SEED = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: llama.cpp takes a random one
 SEED_MULTIPLIER = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio (Knuth, TAOCP 6.4)
 MIN_KEEP = 1
+IMPOSSIBLE = 1e-30  # relative to the most likely token
 MAX_CANDIDATES = 2**15  # the largest vocabulary of which C makes a list just to take its first
 
 
@@ -57,7 +58,8 @@ class Sampler:
 
 def _make_adjustments(start: SequenceStart, eos_token_ids: AbstractSet[int]) -> "Adjustments | None":
     sampling = start.sampling
-    if not sampling.logit_bias and sampling.min_tokens == 0 and not sampling.has_penalties:
+    masked = sampling.allowed_token_ids is not None or sampling.min_tokens > 0
+    if not sampling.logit_bias and not masked and not sampling.has_penalties:
         return None
     from pagemill.backends.gguf.adjustments import Adjustments
 
@@ -75,6 +77,8 @@ def _make_chain(c: "ModuleType", sampling: SamplingParams) -> Any:
     if sampling.top_k > 0:
         c.llama_sampler_chain_add(chain, c.llama_sampler_init_top_k(min(sampling.top_k, 2**31 - 1)))
     if sampling.typical_p < 1.0:
+        # llama.cpp takes 0 * log(0) for NaN, and then the order of all tokens is undefined.
+        c.llama_sampler_chain_add(chain, c.llama_sampler_init_min_p(IMPOSSIBLE, MIN_KEEP))
         c.llama_sampler_chain_add(chain, c.llama_sampler_init_typical(sampling.typical_p, MIN_KEEP))
     if sampling.top_p < 1.0:
         c.llama_sampler_chain_add(chain, c.llama_sampler_init_top_p(sampling.top_p, MIN_KEEP))
