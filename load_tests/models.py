@@ -1,10 +1,10 @@
 """Make a Llama with random weights in Q8_0 as a GGUF file: the load tests measure speed, which weights don't change.
 
 `python -m load_tests.models --params 88M`; with `--format safetensors` the same weights in bf16, as a Hugging Face
-folder (`model_folders.py`). Deterministic: the same size gives the same bytes. Its byte-level BPE tokenizer is valid but
-made up. The rows of the output matrix that belong to special tokens and to bytes that are not plain text are zero: greedy
-decoding then never picks them (the largest of thousands of random logits is above zero), so every token is text of its
-own, and all servers can send a chunk for each.
+folder (`model_folders.py`). Deterministic: the same size gives the same bytes. Its byte-level BPE tokenizer is valid
+but made up. The rows of the output matrix that belong to special tokens and to bytes that are not plain text are zero:
+greedy decoding then never picks them (the largest of thousands of random logits is above zero), so every token is text
+of its own, and all servers can send a chunk for each.
 """
 
 import argparse
