@@ -12,13 +12,64 @@ from pagemill.backends.paged.ops.base import Activation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LinearScaling:
+    """Positions divided by a factor (Chen et al. 2023, arXiv:2306.15595)."""
+
+    factor: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DynamicScaling:
+    """NTK-aware: a larger base for longer sequences, none within the context of the training."""
+
+    factor: float
+    original_max_positions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Llama3Scaling:
+    """Long wavelengths stretched, short ones kept, those between blended (Llama 3.1)."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_positions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class YarnScaling:
+    """Peng et al. 2023, arXiv:2309.00071."""
+
+    factor: float
+    attention_factor: float  # of cosines and sines
+    beta_fast: float
+    beta_slow: float
+    truncate: bool  # whether the ramp's ends are whole dimensions
+    original_max_positions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongRopeScaling:
+    """A factor for each frequency: one set within the context of the training, another beyond (Ding et al. 2024,
+    arXiv:2402.13753).
+    """
+
+    short_factors: tuple[float, ...]
+    long_factors: tuple[float, ...]
+    attention_factor: float
+    original_max_positions: int
+
+
+RopeScaling = LinearScaling | DynamicScaling | Llama3Scaling | YarnScaling | LongRopeScaling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RopeConfig:
     """Rotary embedding: its frequencies, and how they are stretched beyond the context of the training."""
 
     theta: float
     rotary_dim: int  # of head_dim; the rest is not rotated
-    kind: Literal["default", "linear", "dynamic", "llama3", "yarn", "longrope"] = "default"
-    parameters: tuple[tuple[str, float | int | bool | tuple[float, ...]], ...] = ()  # of the kind, as config.json names them
+    scaling: RopeScaling | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +106,19 @@ class DecoderConfig:
     layers: tuple[LayerConfig, ...]
     norm_eps: float
     activation: Activation
-    norm_placement: Literal["before", "after", "around"] = "before"  # of attention and MLP; "after" is OLMo-2, "around" Gemma
+    norm_placement: Literal["before", "after", "around"] = (
+        "before"  # of attention and MLP; "after" is OLMo-2, "around" Gemma
+    )
     norm_plus_one: bool = False  # the checkpoint stores weight - 1 (Gemma)
-    qk_norm: Literal["none", "head", "all"] = "none"  # over each head (Qwen3, Gemma 3), or over all heads at once (OLMo-2)
+    qk_norm: Literal["none", "head", "all"] = (
+        "none"  # over each head (Qwen3, Gemma 3), or over all heads at once (OLMo-2)
+    )
     qkv_bias: bool = False
     output_bias: bool = False  # of attention's output projection
     mlp_bias: bool = False
     tie_word_embeddings: bool = False
     embedding_multiplier: float = 1.0
+    round_embedding_multiplier: bool = False  # to the model's dtype before it multiplies (Gemma)
     residual_multiplier: float = 1.0  # of what attention and MLP add
     logits_divisor: float = 1.0
     logits_soft_cap: float | None = None
