@@ -116,7 +116,7 @@ def generate(model: Any, batch: Sequence[Request]) -> tuple[list[list[int]], lis
 def continuous(model: Any, requests: Sequence[Request], num_clients: int, **options: Any) -> list[Timed]:
     """`options` are fields of ContinuousBatchingConfig."""
     generation = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=PAD_TOKEN_ID)
-    batching = ContinuousBatchingConfig(max_requests_per_batch=num_clients, **options)
+    batching = ContinuousBatchingConfig(**options)
     with model.continuous_batching_context_manager(generation, continuous_batching_config=batching) as manager:
         return closed_loop(manager, requests, num_clients)
 

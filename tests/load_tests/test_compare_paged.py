@@ -58,9 +58,11 @@ def test_settings_in_a_report_name_no_folder_of_this_machine(vllm_python: Path) 
     assert "/" not in str(settings("vllm", Path("/models/m"), CELL, ())).replace("output", "")
 
 
-def test_pages_of_continuous_batching_hold_all_clients_longest_sequences() -> None:
-    options = transformers_batches.options("continuous", 16, 768)
-    assert options["num_blocks"] * options["page_size"] == 16 * 768
+@pytest.mark.parametrize(("num_clients", "at_once"), [(4, 4), (16, 16), (64, 16)])
+def test_pages_of_continuous_batching_hold_the_longest_of_all_it_runs(num_clients: int, at_once: int) -> None:
+    options = transformers_batches.options("continuous", num_clients, 768)
+    assert options["max_requests_per_batch"] == at_once
+    assert options["num_blocks"] * options["page_size"] == at_once * 768
     assert transformers_batches.options("static", 16, 768) == {}
 
 
