@@ -5,7 +5,6 @@ begin to load the model (`build_pool(..., load_at_once=True)`) before it imports
 product feature.
 """
 
-import asyncio
 import logging
 import threading
 import time
@@ -53,6 +52,8 @@ class BackendLoad:
 
     async def backend(self) -> "Backend":
         """Wait for the backend, then the caller's to close. If the wait is cancelled, it is closed when loaded."""
+        import asyncio
+
         try:
             return await asyncio.wrap_future(self._future)
         except asyncio.CancelledError:
@@ -159,6 +160,9 @@ def _start_load(reference: ModelReference, settings: Settings) -> BackendLoad:
 
 
 async def _finish_load(load: BackendLoad, settings: Settings, template: str | None) -> "LoadedModel":
+    # What the model is about to need is imported while it loads.
+    import pagemill.engine.engine
+    import pagemill.prompts.jinja_environment  # noqa: F401
     from pagemill.pool import LoadedModel
 
     backend = await load.backend()
@@ -225,8 +229,6 @@ def build_pool(settings: Settings, *, load_at_once: bool = False) -> "ModelPool"
         SettingsError: a setting that only shows here to be wrong (`keep_alive`, `chat_template`).
         ModelNotFoundError, ModelLoadError: there is no such model, or it is plainly none.
     """
-    from pagemill.pool import ModelPool
-
     template = read_chat_template(settings)
     try:
         keep_alive_s = parse_keep_alive(settings.keep_alive)
@@ -236,6 +238,7 @@ def build_pool(settings: Settings, *, load_at_once: bool = False) -> "ModelPool"
     begun: list[BackendLoad] = []  # one at most, until the pool's first load takes it
     if load_at_once:
         begun.append(_start_load(reference, settings))
+    from pagemill.pool import ModelPool  # and with it asyncio: while the load runs
 
     async def load(wanted: ModelReference) -> "LoadedModel":
         return await _finish_load(begun.pop() if begun else _start_load(wanted, settings), settings, template)

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     configure_logging(settings.log_level)
-    gc.disable()  # imports make no garbage, but looking for it takes a tenth of the start; the server turns it on again
+    gc.disable()  # for the imports, as in `main`; the server turns it on again
     listener = bind(settings)
     _leave_on_sigterm(listener, settings)
     try:
