@@ -1,4 +1,4 @@
-"""Random steps for attention over pages, and a dense float64 attention's answers. Shares no code with what it checks."""
+"""Random steps for attention over pages, and dense float64 attention's answers. Shares no code with what it checks."""
 
 from dataclasses import dataclass
 
@@ -46,7 +46,8 @@ def make_case(shape: Shape, *, seed: int = 0, device: str = "cpu") -> Case:
     query, key, value = _projections(shape, sum(max(1, count) for count, _ in lens), random)
     kv, tables = _pages(shape, [context for _, context in lens], random)
     slots: list[int] = []
-    expected, real_rows = [], []
+    expected: list[Tensor] = []
+    real_rows: list[int] = []
     for (count, context), table in zip(lens, tables, strict=True):
         start = len(slots)
         if context == 0:

@@ -20,8 +20,9 @@ class PagedOptions:
     kv_cache_memory_bytes: int | None = None
     max_model_len: int | None = None
     max_num_seqs: int | None = None
-    max_num_batched_tokens: int = 512
+    max_num_batched_tokens: int | None = None
     threads: int | None = None
     enforce_eager: bool = False
+    async_scheduling: bool | None = None  # None: on a GPU
     attention_backend: AttentionBackend = "auto"
     model_impl: Literal["auto", "pagemill", "transformers"] = "auto"

@@ -22,6 +22,10 @@ def make_attention(kind: AttentionBackend, device: torch.device, dtype: torch.dt
         from pagemill.backends.paged.attention.varlen_attention import VarlenAttention
 
         return VarlenAttention(device)
+    if kernels == "native":
+        from pagemill.backends.paged.attention.native_attention import NativeAttention
+
+        return NativeAttention(dtype)
     from pagemill.backends.paged.attention.torch_attention import TorchAttention
 
     return TorchAttention()

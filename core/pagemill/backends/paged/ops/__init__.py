@@ -18,6 +18,10 @@ def make_ops(kind: AttentionBackend, device: torch.device, dtype: torch.dtype) -
         from pagemill.backends.paged.ops.triton_ops import TritonOps
 
         return TritonOps(device)
+    if kernels == "native":
+        from pagemill.backends.paged.ops.native_ops import NativeOps
+
+        return NativeOps(dtype)
     from pagemill.backends.paged.ops.torch_ops import TorchOps
 
     return TorchOps()

@@ -13,7 +13,9 @@ Activation = Literal["silu", "gelu_tanh", "gelu"]
 
 
 class Ops(Protocol):
-    """One implementation. Thread-bound. Tensors are dense in their last dimension; rows may be strided where it says so."""
+    """One implementation. Thread-bound. Tensors are dense in their last dimension; rows may be strided where it says
+    so.
+    """
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """`x / rms(x) * weight` over the last dimension, computed in float32. `x` `[..., size]`, rows may be strided; a
@@ -28,8 +30,8 @@ class Ops(Protocol):
     def rotate(self, query: Tensor, key: Tensor, positions: Tensor, cos_sin: Tensor) -> None:
         """Rotary embedding in place (Su et al. 2021, arXiv:2104.09864, in the split-halves form of Llama).
 
-        `query` `[num_tokens, num_heads, head_dim]` and `key` `[num_tokens, num_kv_heads, head_dim]`, rows maybe strided.
-        `positions` `[num_tokens]` int64; `cos_sin` `[max_positions, rotary_dim]` float32: rotary_dim / 2 cosines, then
+        `query` `[num_tokens, num_heads, head_dim]` and `key` `[num_tokens, num_kv_heads, head_dim]`; rows may be
+        strided. `positions` `[num_tokens]` int64; `cos_sin` `[max_positions, rotary_dim]` float32: rotary_dim / 2 cosines, then
         as many sines. Dimensions from rotary_dim on stay as they are.
         """
         ...

@@ -1,0 +1,129 @@
+"""Loads the C kernels: prebuilt beside the package, or from the cache folder, or built into it now.
+
+Torch is loaded first, so that kernels and torch share one OpenMP runtime and one set of threads. Owns no state but what
+the process has loaded.
+"""
+
+import ctypes
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import torch  # noqa: F401  its OpenMP runtime comes first
+
+from pagemill.backends.paged.native.build import (
+    PREBUILT,
+    BuildError,
+    Variant,
+    build,
+    cpu_features,
+    find_compiler,
+    library_name,
+    native_variant,
+    portable_variants,
+)
+
+_POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
+_TYPED_ARGUMENTS = {
+    "pagemill_rms_norm": [_POINTER, _LONG, _LONG, _POINTER, _POINTER, _LONG, _LONG, _LONG, _FLOAT, _INT],
+    "pagemill_add_rms_norm": [_POINTER] * 4 + [_LONG, _LONG, _FLOAT, _INT],
+    "pagemill_rotate": [_POINTER, _LONG, _LONG, _POINTER, _LONG, _LONG, _LONG, _POINTER, _POINTER, _LONG, _LONG, _INT],
+    "pagemill_gated_activation": [_POINTER, _LONG, _POINTER, _LONG, _LONG, _INT, _INT],
+    "pagemill_attention": [_POINTER, _POINTER],
+}
+
+
+class Prefill(ctypes.Structure):
+    """`prefill_t` of attention.c."""
+
+    _fields_ = (("sequence", _LONG), ("query_start", _LONG), ("query_len", _LONG), ("context_len", _LONG))
+
+
+class Step(ctypes.Structure):
+    """`step_t` of attention.c."""
+
+    _fields_ = (
+        *((name, _POINTER) for name in ("context_lens", "block_tables", "slots", "prefills")),
+        *(
+            (name, _LONG)
+            for name in ("num_tokens", "num_decodes", "num_prefills", "table_stride", "split", "num_splits")
+        ),
+        ("workspace", _POINTER),
+        ("threads", ctypes.c_int32),
+    )
+
+
+class Layer(ctypes.Structure):
+    """`layer_t` of attention.c."""
+
+    _fields_ = (
+        *((name, _POINTER) for name in ("query", "key", "value", "keys", "values", "output")),
+        *((name, _LONG) for name in ("query_stride", "key_stride", "value_stride")),
+        *((name, _LONG) for name in ("num_heads", "num_kv_heads", "head_dim", "block_size")),
+        ("scale", _FLOAT),
+        ("soft_cap", _FLOAT),
+        ("window", _LONG),
+    )
+
+
+@cache
+def load_kernels() -> ctypes.CDLL:
+    """The kernels, once for a process.
+
+    Raises:
+        BuildError: there are none for this CPU, and they can't be built.
+    """
+    library = _find() or _build()
+    for name, arguments in _TYPED_ARGUMENTS.items():
+        for kind in ("bf16", "float"):
+            getattr(library, f"{name}_{kind}").argtypes = arguments
+    library.pagemill_attention_workspace.argtypes = [_LONG] * 6
+    library.pagemill_attention_workspace.restype = _LONG
+    if library.pagemill_multiplies_bf16():
+        library.pagemill_pack_weight.argtypes = [_POINTER, _POINTER, _LONG, _LONG, _INT]
+        library.pagemill_linear.argtypes = [_POINTER, _LONG, _POINTER, _POINTER, _POINTER, _LONG, _LONG, _LONG, _INT]
+    return library
+
+
+def cache_folder() -> Path:
+    """`$PAGEMILL_CACHE_DIR`, or by the XDG convention."""
+    if named := os.environ.get("PAGEMILL_CACHE_DIR"):
+        return Path(named) / "kernels"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pagemill" / "kernels"
+
+
+def _find() -> ctypes.CDLL | None:
+    for path in _candidates():
+        if path.is_file() and (library := _open(path)):
+            return library
+    return None
+
+
+def _candidates() -> Iterator[Path]:
+    for variant in portable_variants():
+        if variant.cpu_features <= cpu_features():
+            yield PREBUILT / library_name(variant.name)
+            yield cache_folder() / library_name(variant.name)
+
+
+def _build() -> ctypes.CDLL:
+    compiler = find_compiler()
+    variant = native_variant(compiler)
+    library = _cached(variant, compiler, linked=False) or _cached(variant, compiler, linked=True)
+    if library is None:
+        raise BuildError(f"what {compiler} builds can't be loaded: it lacks its OpenMP runtime")
+    return library
+
+
+def _cached(variant: Variant, compiler: str, *, linked: bool) -> ctypes.CDLL | None:
+    path = cache_folder() / library_name(variant.name, linked=linked)
+    return _open(path if path.is_file() else build(cache_folder(), variant, compiler, linked=linked))
+
+
+def _open(path: Path) -> ctypes.CDLL | None:
+    """None if a symbol is missing: an OpenMP runtime of another name than torch's."""
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        return None
