@@ -4,6 +4,7 @@
 likely tokens; `draw` picks one; `logprobs` tells how likely it was. Each row's outcome depends on that row alone.
 """
 
+from pagemill.backends.paged.sampling.logprobs import prompt_logprobs
 from pagemill.backends.paged.sampling.sampler import SampledBatch, Sampler
 
-__all__ = ["SampledBatch", "Sampler"]
+__all__ = ["SampledBatch", "Sampler", "prompt_logprobs"]
