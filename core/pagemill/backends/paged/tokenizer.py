@@ -1,0 +1,173 @@
+"""The tokenizer of a model folder, by the `tokenizers` library. Imports no transformers.
+
+Safe from several threads, with the interpreter free while a text is encoded. Owns a cache of the tokens' bytes, where a
+lost race computes an entry twice, to the same value; and a second tokenizer, made at the first text that spells out a
+special token and means it as text.
+"""
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer
+
+from pagemill.backends.paged.token_bytes import make_token_decoder
+from pagemill.backends.paged.tokenizer_files import (
+    TOKENIZER,
+    TokenizerConfig,
+    eos_token_ids,
+    read_tokenizer_config,
+    why_no_tokenizer,
+)
+from pagemill.errors import InvalidRequestError, ModelLoadError
+
+
+class PagedTokenizer:
+    """See `pagemill.backends.base.Tokenizer`. What surrounds a text (`add_special`) is what tokenizer.json says, as in
+    transformers since version 5: `add_bos_token` in tokenizer_config.json is for folders without it.
+
+    The bytes of a SentencePiece token include the space before its word, for the first token of an output too: it
+    continues the prompt. (transformers takes one space off the beginning of what it decodes, wherever that stood.)
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, config: TokenizerConfig, *, vocab_size: int, eos_token_ids: frozenset[int]
+    ) -> None:
+        self.vocab_size = vocab_size
+        self.bos_token = config.bos_token or ""
+        self.eos_token = config.eos_token or ""
+        self.eos_token_ids = eos_token_ids
+        self._tokenizer = tokenizer
+        self._added: dict[int, AddedToken] = tokenizer.get_added_tokens_decoder()
+        special = [token for token in self._added.values() if token.special]
+        self._special_texts = tuple(token.content for token in special)
+        self._any_normalized = tokenizer.normalizer is not None and any(token.normalized for token in special)
+        decoder = tokenizer.decoder
+        self._decode = make_token_decoder(None if decoder is None else json.loads(decoder.__getstate__()))
+        self._bytes_of: dict[int, bytes] = {}
+        self._text_only: Tokenizer | None = None
+        self._text_only_lock = Lock()
+
+    @classmethod
+    def load(cls, folder: Path, config: Mapping[str, Any], generation_config: Mapping[str, Any]) -> "PagedTokenizer":
+        """`config` and `generation_config` as the folder's files have them (a `Checkpoint` has read them).
+
+        Raises:
+            ModelLoadError: a file is missing or damaged, or the tokenizer is of a kind that is not supported.
+        """
+        tokenizer = _read(folder)
+        names = read_tokenizer_config(folder)
+        _mark_special(tokenizer, names.special_tokens)
+        vocab_size = _vocab_size(tokenizer, config)
+        ends = set(eos_token_ids(config, generation_config))
+        own_end = None if names.eos_token is None else tokenizer.token_to_id(names.eos_token)
+        if own_end is not None:
+            ends.add(own_end)
+        inside = frozenset(token_id for token_id in ends if token_id < vocab_size)
+        try:
+            return cls(tokenizer, names, vocab_size=vocab_size, eos_token_ids=inside)
+        except ModelLoadError as error:
+            raise ModelLoadError(f"can't load {folder}: {error}") from error
+
+    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        tokenizer = self._tokenizer if parse_special or not self._may_name_special(text) else self._for_text_only()
+        try:
+            encodings = tokenizer.encode_batch_fast([text], add_special_tokens=add_special)
+        except TypeError:  # half a surrogate pair, which JSON can carry and UTF-8 can't: it becomes U+FFFD
+            whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            encodings = tokenizer.encode_batch_fast([whole], add_special_tokens=add_special)
+        ids: list[int] = encodings[0].ids  # `encode` takes a third longer, and lets no other thread run meanwhile
+        return ids
+
+    def token_bytes(self, token_id: int) -> bytes:
+        known = self._bytes_of.get(token_id)
+        if known is None:
+            known = self._bytes_of[token_id] = self._find_bytes(token_id)
+        return known
+
+    def is_special(self, token_id: int) -> bool:
+        self._check(token_id)
+        added = self._added.get(token_id)
+        return added.special if added is not None else self._tokenizer.id_to_token(token_id) is None
+
+    def _find_bytes(self, token_id: int) -> bytes:
+        self._check(token_id)
+        added = self._added.get(token_id)
+        if added is not None:
+            return str(added.content).encode()
+        text = self._tokenizer.id_to_token(token_id)
+        return b"" if text is None else self._decode(text)  # None: the model's vocabulary is padded
+
+    def _check(self, token_id: int) -> None:
+        if not 0 <= token_id < self.vocab_size:
+            raise InvalidRequestError(f"token id {token_id} is not in the vocabulary of {self.vocab_size}")
+
+    def _may_name_special(self, text: str) -> bool:
+        return self._any_normalized or any(special in text for special in self._special_texts)
+
+    def _for_text_only(self) -> Tokenizer:
+        with self._text_only_lock:
+            if self._text_only is None:
+                self._text_only = _make_text_only(self._tokenizer)
+            return self._text_only
+
+
+def _read(folder: Path) -> Tokenizer:
+    path = folder / TOKENIZER
+    if not path.is_file():
+        raise ModelLoadError(why_no_tokenizer(folder))
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises Exception itself
+        raise ModelLoadError(f"can't load the tokenizer {path}: {error}") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _mark_special(tokenizer: Tokenizer, texts: Sequence[str]) -> None:
+    """Tokens that other files name as special are special, as in transformers, though tokenizer.json says otherwise."""
+    is_special = {token.content: token.special for token in tokenizer.get_added_tokens_decoder().values()}
+    known = [text for text in texts if tokenizer.token_to_id(text) is not None]
+    tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in known if not is_special.get(text)])
+
+
+def _vocab_size(tokenizer: Tokenizer, config: Mapping[str, Any]) -> int:
+    """The model's, which may be padded beyond the tokenizer's."""
+    text_config = config.get("text_config")  # of a model that takes images too
+    declared = config.get("vocab_size", text_config.get("vocab_size") if isinstance(text_config, dict) else None)
+    if declared is None:
+        return int(tokenizer.get_vocab_size())
+    if type(declared) is not int or declared <= 0:
+        raise ModelLoadError(f"vocab_size in config.json is {declared!r}, not a number of tokens")
+    return declared
+
+
+def _make_text_only(tokenizer: Tokenizer) -> Tokenizer:
+    """One that never gives a special token for a text that spells it out.
+
+    `encode_special_tokens` keeps the library from cutting a text at special tokens. But where they are entries of the
+    vocabulary too, the model may still find them there, so these get names that nobody can guess.
+    """
+    content = json.loads(tokenizer.to_str())
+    mark = secrets.token_hex(16)
+    renamed = {token["content"]: mark + token["content"] for token in content["added_tokens"] if token["special"]}
+    for token in content["added_tokens"]:
+        token["content"] = renamed.get(token["content"], token["content"])
+    model = content["model"]
+    if "unk_token" in model:
+        model["unk_token"] = renamed.get(model["unk_token"], model["unk_token"])
+    vocab = model["vocab"]
+    if isinstance(vocab, list):
+        model["vocab"] = [[renamed.get(piece, piece), score] for piece, score in vocab]
+    else:
+        model["vocab"] = {renamed.get(piece, piece): token_id for piece, token_id in vocab.items()}
+    if "merges" in model:
+        pairs = (merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"])
+        model["merges"] = [pair for pair in pairs if renamed.keys().isdisjoint((*pair, "".join(pair)))]
+    changed = Tokenizer.from_str(json.dumps(content))
+    changed.encode_special_tokens = True
+    return changed
