@@ -31,9 +31,9 @@ def draw(weights: Tensor, uniforms: Tensor) -> Tensor:
     return (block * BLOCK + _reached(_running_sum(inside), target - before)).squeeze(1)
 
 
-def total_weight(weights: Tensor) -> Tensor:
-    """The sum `[num_rows, 1]`, float64, of each row of weights, as exact as blocks in float32 make it."""
-    return in_blocks(weights, BLOCK, 0.0).sum(-1).double().sum(-1, keepdim=True)
+def row_sums(rows: Tensor) -> Tensor:
+    """The sums `[num_rows, 1]`, float64, of `[num_rows, n]` float32: as exact as blocks summed in float32 make them."""
+    return in_blocks(rows, BLOCK, 0.0).sum(-1).double().sum(-1, keepdim=True)
 
 
 def _running_sum(weights: Tensor) -> Tensor:

@@ -9,12 +9,10 @@ from collections.abc import Sequence as ReadOnlySequence
 import torch
 from torch import Tensor
 
-from pagemill.backends.paged.sampling.draw import total_weight
-from pagemill.backends.paged.sampling.rows import largest
+from pagemill.backends.paged.sampling.draw import row_sums
+from pagemill.backends.paged.sampling.rows import CHUNK_ELEMENTS, largest
 from pagemill.backends.paged.sampling.transfer import HostCopy, to_device
 from pagemill.generation import TokenLogprob, TokenLogprobs
-
-CHUNK_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}  # logits looked at in one go: what fits a core's cache, or spare memory
 
 
 def score(logits: Tensor, token_ids: Tensor, num_top: int) -> Tensor:
@@ -28,7 +26,7 @@ def score(logits: Tensor, token_ids: Tensor, num_top: int) -> Tensor:
 
 def _score(logits: Tensor, token_ids: Tensor, num_top: int) -> Tensor:
     best = logits.amax(-1, keepdim=True)
-    normalizer = best.double() + total_weight((logits - best).exp_()).log_()
+    normalizer = best.double() + row_sums((logits - best).exp_()).log_()
     logprobs = [logits.gather(1, token_ids.unsqueeze(1)).double() - normalizer]
     if num_top > 0:
         values, top_ids = largest(logits, num_top)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+CHUNK_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}  # to look at in one go: what fits a core's cache, or spare memory
 ARGMAX_BLOCK = 128
 LOW_BITS = 2**32 - 1
 
