@@ -4,6 +4,7 @@ Refuses, by name, folders of other kinds: adapters, pipelines of diffusers, GGUF
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,10 +97,10 @@ def _shards(folder: Path, index: Path) -> WeightFiles:
     if not isinstance(weight_map, dict) or not weight_map:
         raise ModelLoadError(f"{index} has no weight_map of tensor names to files; {DOWNLOAD_AGAIN}")
     for tensor, name in weight_map.items():
-        if not isinstance(name, str) or Path(name).name != name:
+        if not isinstance(name, str) or not name or Path(name).name != name:
             raise ModelLoadError(f"{index} says that {tensor} is in {name!r}, which is no name of a file beside it")
     names = sorted(set(weight_map.values()))
-    missing = [name for name in names if not (folder / name).is_file()]
+    missing = [name for name in names if not os.path.isfile(folder / name)]  # False for what can't be a name, too
     if missing:
         listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise ModelLoadError(
