@@ -90,3 +90,32 @@ DECODERS: Mapping[str, TinyModel] = {
     ),
     "qwen3_moe-unnormalized": TinyModel(model_type="qwen3_moe", overrides={"norm_topk_prob": False}),
 }
+
+# Architectures that run through transformers' own definition.
+FOREIGN: Mapping[str, TinyModel] = {
+    "stablelm": TinyModel(model_type="stablelm", overrides={"head_dim": 16}),
+    "gpt_neox": TinyModel(model_type="gpt_neox"),
+    "phi": TinyModel(model_type="phi", overrides={"head_dim": 16}),
+    "cohere2": TinyModel(
+        model_type="cohere2", overrides={"head_dim": 16, "sliding_window": 24, "num_hidden_layers": 4}
+    ),
+    "gpt2": TinyModel(model_type="gpt2", overrides={"scale_attn_by_inverse_layer_idx": True}),
+    "deepseek_v3": TinyModel(
+        model_type="deepseek_v3",
+        overrides={
+            "head_dim": 8,
+            "qk_rope_head_dim": 8,
+            "qk_nope_head_dim": 16,
+            "v_head_dim": 16,
+            "kv_lora_rank": 32,
+            "q_lora_rank": 32,
+            "n_routed_experts": 8,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "n_group": 2,
+            "topk_group": 1,
+            "first_k_dense_replace": 1,
+            "num_key_value_heads": 4,
+        },
+    ),
+}

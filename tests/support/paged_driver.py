@@ -50,7 +50,7 @@ class PagedDriver:
         batch.slots.copy_(torch.tensor([slot for _, slots in parts for slot in slots]))
         with torch.inference_mode():
             logits = self._model.logits(self._model.forward(token_ids, positions, batch, self._pool.layers))
-        pieces = logits.split([len(slots) for _, slots in parts])
+        pieces = logits.split_with_sizes([len(slots) for _, slots in parts])
         return [piece for _, piece in sorted(zip(order, pieces, strict=True), key=lambda pair: pair[0])]
 
     def teacher_forced(self, texts: Sequence[Sequence[int]], chunk: int, budget: int) -> list[Tensor]:

@@ -64,8 +64,7 @@ class WeightReader:
         self._checkpoint.expect(name, shape)
         tensor = self._checkpoint.load(name)
         if tensor.dtype not in DTYPES:
-            raise ModelLoadError(
-                f"the tensor {name} of {self._checkpoint.file_of(name)} has the dtype {tensor.dtype}, which is not supported"
-            )
+            file = self._checkpoint.file_of(name)
+            raise ModelLoadError(f"the tensor {name} of {file} has the dtype {tensor.dtype}, which is not supported")
         self._read.add(name)
         return tensor

@@ -1,7 +1,7 @@
 """A mixture of experts (Shazeer et al. 2017, arXiv:1701.06538): each token goes through a few of many MLPs.
 
 Tokens are sorted by expert, so that each expert that has any computes them in one product, and every expert's weight is
-read once. Owns its weights; may not mutate them.
+read once. Owns its weights; mutates none.
 """
 
 from typing import NamedTuple, Protocol

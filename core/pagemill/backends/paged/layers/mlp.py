@@ -1,4 +1,4 @@
-"""The gated MLP: from hidden states to what is added to them. Owns its weights; may not mutate them."""
+"""The gated MLP: from hidden states to what is added to them. Owns its weights; mutates none."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""Norms of query and key before they are rotated. Owns its weights; may not mutate them."""
+"""Norms of query and key before they are rotated. Owns its weights; mutates none."""
 
 from torch import Tensor
 
@@ -6,7 +6,7 @@ from pagemill.backends.paged.ops.base import Ops
 
 
 class QueryKeyNorm:
-    """Over each head alone, with weights `[head_dim]`; or over all heads at once, with weights `[num_heads * head_dim]`."""
+    """Over each head alone, weights `[head_dim]`; or over all heads at once, weights `[num_heads * head_dim]`."""
 
     def __init__(self, *, ops: Ops, query: Tensor, key: Tensor, eps: float, over_all_heads: bool) -> None:
         self._ops = ops

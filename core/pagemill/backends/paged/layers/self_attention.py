@@ -1,4 +1,4 @@
-"""Attention with its projections: from hidden states to what is added to them. Owns its weights; may not mutate them."""
+"""Attention with its projections: from hidden states to what is added to them. Owns its weights; mutates none."""
 
 from torch import Tensor
 
@@ -38,7 +38,7 @@ class SelfAttention:
         """`hidden` `[num_tokens, hidden_size]` to the same shape; writes the step's keys and values to `kv`."""
         num_tokens = hidden.shape[0]
         fused = self._ops.linear(hidden, self._qkv.weight, self._qkv.bias)
-        query, key, value = fused.view(num_tokens, self._num_heads_in_all, -1).split(self._heads, dim=1)
+        query, key, value = fused.view(num_tokens, self._num_heads_in_all, -1).split_with_sizes(self._heads, 1)
         if self._norm is not None:
             query, key = self._norm(query, key)
         if self._cos_sin is not None:

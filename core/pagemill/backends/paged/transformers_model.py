@@ -1,0 +1,253 @@
+"""The models that the generic decoder does not know, through transformers' own definitions. Owns the module.
+
+All of a model is transformers' but its attention, which is ours over the pages: `attend` is registered under a name of
+its own, for which transformers builds no masks, and finds the step in a slot that the model's attention modules share.
+(Keyword arguments, which travel through most models, don't through all.) What can't run so is refused when the model is
+loaded. The only file that imports transformers.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, Protocol
+
+import torch
+import transformers
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.utils import logging as transformers_logging
+
+from pagemill.backends.paged.attention.base import Attention, AttentionBatch, AttentionSpec, LayerKV
+from pagemill.backends.paged.model import KVShape
+from pagemill.backends.paged.transformers_probe import AttentionCall, Probe, check_tokens_are_independent
+from pagemill.errors import ModelLoadError
+
+logger = logging.getLogger(__name__)
+
+NAME = "pagemill"  # of our attention in transformers' register
+SLOT = "pagemill_slot"  # the attribute of attention modules that holds the model's `StepSlot`
+LENGTH_FIELDS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+PLAIN_LAYERS = ("full_attention", "sliding_attention")
+CHANGING_ROPES = ("dynamic", "longrope")  # they change with the longest sequence of a batch
+
+
+class AttentionStep(Protocol):
+    """What attention is done by: a step over pages, or the probe."""
+
+    def attend(self, call: AttentionCall) -> Tensor:
+        """`[1, num_tokens, num_heads, value_dim]`."""
+        ...
+
+
+class StepSlot:
+    """Holds the step that a model is computing; one for each model."""
+
+    def __init__(self) -> None:
+        self.step: AttentionStep | None = None
+
+
+class PagedStep(NamedTuple):
+    """One step of a batch. Values that are narrower than keys, as some models have them, are padded in the pages."""
+
+    attention: Attention
+    specs: tuple[AttentionSpec, ...]
+    pages: tuple[LayerKV, ...]
+    batch: AttentionBatch
+
+    def attend(self, call: AttentionCall) -> Tensor:
+        layer, value, key_dim, value_dim = call.module.layer_idx, call.value, call.key.shape[-1], call.value.shape[-1]
+        if value_dim < key_dim:
+            value = functional.pad(value, (0, key_dim - value_dim))
+        rows = (states[0].transpose(0, 1).contiguous() for states in (call.query, call.key, value))
+        output = self.attention(self.specs[layer], *rows, self.pages[layer], self.batch)
+        return output[..., :value_dim].unsqueeze(0)
+
+
+class TransformersModel:
+    """See `model.PagedModel`. `context_length` is what the model was made for, in tokens."""
+
+    def __init__(
+        self,
+        *,
+        decoder: "_Decoder",
+        head: Any,  # the causal model around it, with `_GivenStates` in the decoder's place
+        attention: Attention,
+        specs: tuple[AttentionSpec, ...],
+        kv_shape: KVShape,
+    ) -> None:
+        self._decoder = decoder
+        self._head = head
+        self._attention = attention
+        self._specs = specs
+        self.kv_shape = kv_shape
+        self.hidden_size = int(head.config.get_text_config().hidden_size)
+        self.context_length = _context_length(head.config)
+        self.vocab_size = self.logits(next(head.parameters()).new_zeros(1, self.hidden_size)).shape[-1]
+
+    def forward(
+        self, token_ids: Tensor, positions: Tensor, batch: AttentionBatch, pages: tuple[LayerKV, ...]
+    ) -> Tensor:
+        step = PagedStep(self._attention, self._specs, pages, batch)
+        return self._decoder.hidden_states(token_ids, positions, step)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        logits: Tensor = self._head(inputs_embeds=hidden.unsqueeze(0), use_cache=False).logits
+        return logits[0].float()
+
+
+class _Decoder:
+    """A model's own decoder, and the slot where its attention finds the step."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+        self._slot = StepSlot()
+        for part in module.modules():
+            if hasattr(part, "layer_idx"):
+                setattr(part, SLOT, self._slot)
+
+    def run(self, token_ids: Tensor, positions: Tensor, step: AttentionStep) -> Any:
+        """The output for the tokens as one sequence; only attention knows of several."""
+        self._slot.step = step
+        try:
+            return self.module(input_ids=token_ids.unsqueeze(0), position_ids=positions.unsqueeze(0), use_cache=False)
+        finally:
+            self._slot.step = None
+
+    def hidden_states(self, token_ids: Tensor, positions: Tensor, step: AttentionStep) -> Tensor:
+        """`[num_tokens, hidden_size]`."""
+        hidden: Tensor = self.run(token_ids, positions, step).last_hidden_state[0]
+        return hidden
+
+
+class _GivenStates(nn.Module):
+    """Takes the decoder's place in a causal model, so that the model's own forward makes logits of given states."""
+
+    def __init__(self, output_type: Any) -> None:
+        super().__init__()
+        self._output_type = output_type
+
+    def forward(self, *positional: Any, inputs_embeds: Tensor, **arguments: Any) -> Any:
+        return self._output_type(last_hidden_state=inputs_embeds)
+
+
+def load_transformers_model(
+    folder: Path, *, dtype: torch.dtype, device: torch.device, attention: Attention, max_model_len: int | None
+) -> TransformersModel:
+    """The folder's model, for sequences of up to `max_model_len` tokens; None: of the context it was made for.
+
+    Raises:
+        ModelLoadError: transformers does not know the architecture, its weights are not all there, or it needs what our
+            attention does not do; names the architecture and the reason.
+    """
+    transformers.AttentionInterface.register(NAME, attend)
+    config = _read_config(folder)
+    _check_config(config, max_model_len or _context_length(config))
+    module = _load_module(folder, config, dtype).to(device)
+    try:
+        with torch.inference_mode():
+            return _examine(module, attention, device)
+    except Exception as error:  # the model's code may fail in any way on what it was not written for
+        _refuse(config, str(error) or type(error).__name__, error)
+
+
+def attend(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: object, **arguments: Any
+) -> tuple[Tensor, None]:
+    """Our attention as transformers calls it."""
+    slot: StepSlot = getattr(module, SLOT)
+    assert slot.step is not None
+    return slot.step.attend(AttentionCall(module, query, key, value, attention_mask, arguments)), None
+
+
+def _examine(module: Any, attention: Attention, device: torch.device) -> TransformersModel:
+    """Run the model with the probe in attention's place, and take it apart."""
+    decoder, probe = _Decoder(module.get_decoder()), Probe()
+    token_ids = torch.ones(2, dtype=torch.long, device=device)
+    output_type = type(decoder.run(token_ids, torch.arange(2, device=device), probe))
+    text_config = module.config.get_text_config()
+    specs = probe.specs(text_config.num_hidden_layers)
+    _check_windows(text_config, specs)
+    check_tokens_are_independent(decoder.hidden_states, device)
+    path = next(name for name, part in module.named_modules() if part is decoder.module)
+    parent, _, attribute = path.rpartition(".")
+    setattr(module.get_submodule(parent), attribute, _GivenStates(output_type))
+    return TransformersModel(decoder=decoder, head=module, attention=attention, specs=specs, kv_shape=probe.kv_shape())
+
+
+def _read_config(folder: Path) -> Any:
+    try:
+        return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # it raises what it likes for a model_type or code that it doesn't know
+        raise ModelLoadError(f"{folder}: transformers {transformers.__version__} can't read it: {error}") from error
+
+
+def _load_module(folder: Path, config: Any, dtype: torch.dtype) -> Any:
+    shows_progress = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        module, report = transformers.AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            attn_implementation=NAME,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # as for the configuration
+        _refuse(config, f"transformers could not load {folder}: {error}", error)
+    finally:
+        if shows_progress:
+            transformers_logging.enable_progress_bar()
+    for kind in ("missing_keys", "mismatched_keys", "error_msgs"):
+        if found := report.get(kind):
+            _refuse(config, f"{folder} has {kind.replace('_', ' ')}: {sorted(map(str, found))}")
+    if unexpected := report.get("unexpected_keys"):
+        logger.warning("The checkpoint has tensors that the model has no place for: %s", ", ".join(sorted(unexpected)))
+    return module.eval()
+
+
+def _check_config(config: Any, max_model_len: int) -> None:
+    """Refuse what the configuration alone shows."""
+    text = config.get_text_config()
+    if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+        _refuse(config, "transformers has no model of it that generates text")
+    for name in ("is_encoder_decoder", "add_cross_attention", "num_kv_shared_layers", "quantization_config"):
+        if value := getattr(text, name, None):
+            _refuse(config, f"{name}={value!r} is not supported")
+    if strange := sorted(set(getattr(text, "layer_types", None) or ()) - set(PLAIN_LAYERS)):
+        _refuse(config, f"layer_types has {', '.join(strange)}; supported are {', '.join(PLAIN_LAYERS)}")
+    for rope in _ropes(text):
+        kind = rope.get("rope_type")
+        original = rope.get("original_max_position_embeddings") or _context_length(config)
+        if kind in CHANGING_ROPES and max_model_len > original:
+            _refuse(config, f"rope_type={kind!r} needs a max_model_len of at most {original}, not {max_model_len}")
+
+
+def _ropes(text_config: Any) -> Iterator[Mapping[str, Any]]:
+    """The rotary embeddings' parameters; there may be one for each type of layer."""
+    parameters = getattr(text_config, "rope_parameters", None) or getattr(text_config, "rope_scaling", None) or {}
+    nested = [value for value in parameters.values() if isinstance(value, Mapping)]
+    yield from nested or [parameters]
+
+
+def _check_windows(text_config: Any, specs: tuple[AttentionSpec, ...]) -> None:
+    """A layer that slides by the configuration must have told attention so; a mask would not come to us."""
+    types = getattr(text_config, "layer_types", None) or ("",) * len(specs)
+    for layer, (kind, spec) in enumerate(zip(types, specs, strict=True)):
+        if kind == "sliding_attention" and spec.sliding_window is None:
+            raise ModelLoadError(f"layer {layer} has a sliding window that it does not tell attention")
+    window = getattr(text_config, "sliding_window", None)
+    if window and not any(types) and all(spec.sliding_window is None for spec in specs):
+        raise ModelLoadError(f"sliding_window={window} is told to no layer's attention")
+
+
+def _context_length(config: Any) -> int:
+    text = config.get_text_config()
+    for name in LENGTH_FIELDS:
+        if isinstance(length := getattr(text, name, None), int):
+            return length
+    raise ModelLoadError(f"config.json: none of {', '.join(LENGTH_FIELDS)} says how long a sequence may be")
+
+
+def _refuse(config: Any, reason: str, cause: Exception | None = None) -> NoReturn:
+    raise ModelLoadError(f"model_type={config.model_type!r} can't run through transformers here: {reason}") from cause
