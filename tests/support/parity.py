@@ -1,5 +1,7 @@
 """The three comparisons that hold a `PagedModel` to transformers' own definition with the same weights, in float32."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +13,17 @@ from support.transformers_oracle import expected_answers, expected_logits, rando
 
 TOLERANCE = 1e-4
 NUM_TOKENS = 64
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For tiny models threads wait for each other longer than they compute, the longer the busier the machine."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def assert_whole_prompts_have_the_logits_of(theirs: Any, ours: PagedModel) -> None:

@@ -1,5 +1,6 @@
 """Our one decoder against transformers' own definition of every architecture that it knows."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,6 +16,7 @@ from support.parity import (
     assert_chunks_mixed_with_decodes_have_the_logits_of,
     assert_greedy_answers_are_those_of,
     assert_whole_prompts_have_the_logits_of,
+    one_thread,
 )
 
 
@@ -26,7 +28,7 @@ class Pair(NamedTuple):
 
 
 @pytest.fixture(scope="module", params=DECODERS)
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     tiny = DECODERS[request.param]
     folder = tiny.write(tmp_path_factory.mktemp(request.param) / "model")
     with Checkpoint.open(folder) as checkpoint:
@@ -38,7 +40,8 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             attention=TorchAttention(),
             max_model_len=checkpoint.config.get("original_max_position_embeddings", CONTEXT),
         )
-    return Pair(ours, tiny.model())
+    with one_thread():
+        yield Pair(ours, tiny.model())
 
 
 def test_logits_of_whole_prompts_are_those_of_transformers(pair: Pair) -> None:

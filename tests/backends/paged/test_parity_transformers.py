@@ -1,5 +1,6 @@
 """transformers' own definitions with our attention over pages against the same definitions with theirs."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,6 +13,7 @@ from support.parity import (
     assert_chunks_mixed_with_decodes_have_the_logits_of,
     assert_greedy_answers_are_those_of,
     assert_whole_prompts_have_the_logits_of,
+    one_thread,
 )
 
 
@@ -23,7 +25,7 @@ class Pair(NamedTuple):
 
 
 @pytest.fixture(scope="module", params=FOREIGN)
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     tiny = FOREIGN[request.param]
     folder = tiny.write(tmp_path_factory.mktemp(request.param) / "model")
     ours = load_transformers_model(
@@ -33,7 +35,8 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         attention=TorchAttention(),
         max_model_len=None,
     )
-    return Pair(ours, tiny.model())
+    with one_thread():
+        yield Pair(ours, tiny.model())
 
 
 def test_logits_of_whole_prompts_are_those_of_transformers(pair: Pair) -> None:
