@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 from tokenizers import AddedToken, Tokenizer
 
@@ -19,10 +19,24 @@ from pagemill.backends.paged.tokenizer_files import (
     TOKENIZER,
     TokenizerConfig,
     eos_token_ids,
+    read_chat_template,
     read_tokenizer_config,
     why_no_tokenizer,
 )
 from pagemill.errors import InvalidRequestError, ModelLoadError
+
+
+class ModelFiles(Protocol):
+    """What is needed of a `Checkpoint`: where it lies, and the contents of its two configurations."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def config(self) -> Mapping[str, Any]: ...
+
+    @property
+    def generation_config(self) -> Mapping[str, Any]: ...
 
 
 class PagedTokenizer:
@@ -34,12 +48,19 @@ class PagedTokenizer:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, config: TokenizerConfig, *, vocab_size: int, eos_token_ids: frozenset[int]
+        self,
+        tokenizer: Tokenizer,
+        config: TokenizerConfig,
+        *,
+        vocab_size: int,
+        eos_token_ids: frozenset[int],
+        chat_template: str | None,
     ) -> None:
         self.vocab_size = vocab_size
         self.bos_token = config.bos_token or ""
         self.eos_token = config.eos_token or ""
         self.eos_token_ids = eos_token_ids
+        self.chat_template = chat_template  # Jinja source
         self._tokenizer = tokenizer
         self._added: dict[int, AddedToken] = tokenizer.get_added_tokens_decoder()
         special = [token for token in self._added.values() if token.special]
@@ -52,25 +73,25 @@ class PagedTokenizer:
         self._text_only_lock = Lock()
 
     @classmethod
-    def load(cls, folder: Path, config: Mapping[str, Any], generation_config: Mapping[str, Any]) -> "PagedTokenizer":
-        """`config` and `generation_config` as the folder's files have them (a `Checkpoint` has read them).
+    def load(cls, model: ModelFiles, vocab_size: int) -> "PagedTokenizer":
+        """`vocab_size` is the model's, which may be padded beyond the tokenizer's.
 
         Raises:
             ModelLoadError: a file is missing or damaged, or the tokenizer is of a kind that is not supported.
         """
-        tokenizer = _read(folder)
-        names = read_tokenizer_config(folder)
-        _mark_special(tokenizer, names.special_tokens)
-        vocab_size = _vocab_size(tokenizer, config)
-        ends = set(eos_token_ids(config, generation_config))
-        own_end = None if names.eos_token is None else tokenizer.token_to_id(names.eos_token)
+        tokenizer = _read(model.folder)
+        config = read_tokenizer_config(model.folder)
+        _mark_special(tokenizer, config.special_tokens)
+        ends = set(eos_token_ids(model.config, model.generation_config))
+        own_end = None if config.eos_token is None else tokenizer.token_to_id(config.eos_token)
         if own_end is not None:
             ends.add(own_end)
         inside = frozenset(token_id for token_id in ends if token_id < vocab_size)
+        chat_template = read_chat_template(model.folder)
         try:
-            return cls(tokenizer, names, vocab_size=vocab_size, eos_token_ids=inside)
+            return cls(tokenizer, config, vocab_size=vocab_size, eos_token_ids=inside, chat_template=chat_template)
         except ModelLoadError as error:
-            raise ModelLoadError(f"can't load {folder}: {error}") from error
+            raise ModelLoadError(f"can't load {model.folder}: {error}") from error
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         tokenizer = self._tokenizer if parse_special or not self._may_name_special(text) else self._for_text_only()
@@ -133,17 +154,6 @@ def _mark_special(tokenizer: Tokenizer, texts: Sequence[str]) -> None:
     is_special = {token.content: token.special for token in tokenizer.get_added_tokens_decoder().values()}
     known = [text for text in texts if tokenizer.token_to_id(text) is not None]
     tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in known if not is_special.get(text)])
-
-
-def _vocab_size(tokenizer: Tokenizer, config: Mapping[str, Any]) -> int:
-    """The model's, which may be padded beyond the tokenizer's."""
-    text_config = config.get("text_config")  # of a model that takes images too
-    declared = config.get("vocab_size", text_config.get("vocab_size") if isinstance(text_config, dict) else None)
-    if declared is None:
-        return int(tokenizer.get_vocab_size())
-    if type(declared) is not int or declared <= 0:
-        raise ModelLoadError(f"vocab_size in config.json is {declared!r}, not a number of tokens")
-    return declared
 
 
 def _make_text_only(tokenizer: Tokenizer) -> Tokenizer:
