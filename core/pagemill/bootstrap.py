@@ -81,12 +81,16 @@ def load_backend(reference: ModelReference, settings: Settings) -> "Backend":
     Raises:
         ModelLoadError: the file can't be loaded, or not by the backend that was asked for.
     """
-    kind = BACKENDS[reference.format] if settings.backend == "auto" else settings.backend
+    kind = _backend_kind(reference, settings)
     if kind == "fake":
         return _fake_backend(settings)
     if kind != BACKENDS[reference.format]:
         raise ModelLoadError(f"{reference.name} is {reference.format}, which the backend {kind} can't load")
     return _gguf_backend(reference, settings) if kind == "gguf" else _paged_backend(reference, settings)
+
+
+def _backend_kind(reference: ModelReference, settings: Settings) -> str:
+    return BACKENDS[reference.format] if settings.backend == "auto" else settings.backend
 
 
 def _fake_backend(settings: Settings) -> "Backend":
@@ -237,6 +241,9 @@ def build_pool(settings: Settings, *, load_at_once: bool = False) -> "ModelPool"
     reference = resolve(settings.model, settings.served_model_name)
     begun: list[BackendLoad] = []  # one at most, until the pool's first load takes it
     if load_at_once:
+        if _backend_kind(reference, settings) == "gguf":
+            # Here, since on the load's thread it would take turns with the imports that are to run beside the load.
+            import pagemill.backends.gguf.backend  # noqa: F401
         begun.append(_start_load(reference, settings))
     from pagemill.pool import ModelPool  # and with it asyncio: while the load runs
 
