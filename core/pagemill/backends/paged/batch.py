@@ -4,6 +4,7 @@ Everything of a step travels in one copy: token ids, positions, slots, lengths a
 buffers take turns, so that a step can be laid out while the copy for the one before it is still under way.
 """
 
+from collections.abc import Mapping
 from collections.abc import Sequence as ReadOnlySequence
 from dataclasses import dataclass
 
@@ -16,17 +17,22 @@ from pagemill.backends.paged.attention.base import AttentionBatch, Prefill
 from pagemill.engine.step import SequenceChunk, StepPlan
 
 ALIGNMENT = 16  # of each array in the buffer, in bytes
+NUM_ARRAYS = 9
+
+HostArray = NDArray[np.int32] | NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class StepInput:
-    """One step on the device. `chunks` are the plan's, in the order of the batch."""
+    """One step on the device. Sequences stand in the batch as `AttentionBatch` wants them."""
 
-    token_ids: Tensor  # [num_tokens] int64
+    token_ids: Tensor  # [num_tokens] int64; undefined at `follower_rows`
     positions: Tensor  # [num_tokens] int64
     batch: AttentionBatch
-    chunks: tuple[SequenceChunk, ...]
-    starts: tuple[int, ...]  # each chunk's first row in the batch
+    sample_rows: Tensor  # [num_samples] int64: rows whose next token is wanted, in the order of the plan's chunks
+    follower_rows: Tensor  # [num_followers] int64: rows whose token id is what the step before sampled ...
+    followed_samples: Tensor  # ... and which of its samples that is
+    first_rows: Mapping[int, int]  # each sequence's first row
 
 
 class BatchBuilder:
@@ -37,10 +43,10 @@ class BatchBuilder:
     ) -> None:
         self._block_size = block_size
         self._device = device
-        words = 3 * max_num_batched_tokens * 2 + (max_num_seqs + 1) + max_num_seqs + max_num_seqs * max_blocks
-        size = words * 4 + 6 * ALIGNMENT
-        pinned = device.type == "cuda"
-        self._buffers = [torch.empty(size, dtype=torch.uint8, pin_memory=pinned) for _ in range(2)]
+        int64s = 3 * max_num_batched_tokens + 3 * max_num_seqs
+        int32s = 2 * max_num_seqs + 1 + max_num_seqs * max_blocks
+        size = 8 * int64s + 4 * int32s + NUM_ARRAYS * ALIGNMENT
+        self._buffers = [torch.empty(size, dtype=torch.uint8, pin_memory=device.type == "cuda") for _ in range(2)]
         self._blocks: dict[int, tuple[tuple[int, ...], NDArray[np.int32]]] = {}  # placements as arrays, by sequence
 
     def forget(self, sequence_ids: ReadOnlySequence[int]) -> None:
@@ -48,50 +54,54 @@ class BatchBuilder:
         for sequence_id in sequence_ids:
             self._blocks.pop(sequence_id, None)
 
-    def build(self, plan: StepPlan) -> StepInput:
-        """The plan's chunks, those of one token first. The tensors are valid until the next but one call."""
+    def build(self, plan: StepPlan, samples_before: Mapping[int, int]) -> StepInput:
+        """The plan's chunks, those of one token first. `samples_before`: for each sequence, which of the samples of the
+        step before was its. The tensors are valid until the next but one call.
+        """
         single = [chunk for chunk in plan.chunks if chunk.num_tokens == 1]
-        chunks = (*single, *(chunk for chunk in plan.chunks if chunk.num_tokens != 1))
+        chunks = single + [chunk for chunk in plan.chunks if chunk.num_tokens != 1]
         lengths = [chunk.num_tokens for chunk in chunks]
+        context_lens = [chunk.start + length for chunk, length in zip(chunks, lengths, strict=True)]
         starts = np.zeros(len(chunks) + 1, np.int32)
         np.cumsum(lengths, out=starts[1:])
-        context_lens = [chunk.start + length for chunk, length in zip(chunks, lengths, strict=True)]
-        max_context_len = max(context_lens)
-        tables = self._tables(chunks, -(-max_context_len // self._block_size))
+        first_rows = {chunk.sequence_id: row for chunk, row in zip(chunks, starts.tolist(), strict=False)}
+        tables = self._tables(chunks, -(-max(context_lens) // self._block_size))
         positions = _positions(chunks, lengths, len(single), plan.num_tokens)
-        slots = self._slots(tables, positions, lengths)
+        sampling = [chunk for chunk in plan.chunks if chunk.sample]
+        followers = [chunk.sequence_id for chunk in single if chunk.follows]
         tensors = self._to_device(
-            (
-                _token_ids(chunks, plan.num_tokens),
-                positions,
-                slots,
-                starts,
-                np.asarray(context_lens, np.int32),
-                tables,
-            )
+            _token_ids(chunks, plan.num_tokens),
+            positions,
+            self._slots(tables, positions, lengths),
+            starts,
+            np.asarray(context_lens, np.int32),
+            tables,
+            np.asarray([first_rows[chunk.sequence_id] + chunk.num_tokens - 1 for chunk in sampling], np.int64),
+            np.asarray([first_rows[sequence_id] for sequence_id in followers], np.int64),
+            np.asarray([samples_before[sequence_id] for sequence_id in followers], np.int64),
         )
-        token_ids, device_positions, device_slots, query_starts, device_context_lens, block_tables = tensors
-        first_rows = tuple(starts[:-1].tolist())
-        prefills = tuple(
-            Prefill(row, first_rows[row], lengths[row], context_lens[row]) for row in range(len(single), len(chunks))
-        )
+        token_ids, device_positions, slots, query_starts, device_context_lens, block_tables = tensors[:6]
+        sample_rows, follower_rows, followed_samples = tensors[6:]
         batch = AttentionBatch(
             num_decodes=len(single),
             query_starts=query_starts,
             context_lens=device_context_lens,
             block_tables=block_tables,
-            slots=device_slots,
+            slots=slots,
             max_query_len=max(lengths),
-            max_context_len=max_context_len,
-            prefills=prefills,
+            max_context_len=max(context_lens),
+            prefills=tuple(
+                Prefill(index, first_rows[chunks[index].sequence_id], lengths[index], context_lens[index])
+                for index in range(len(single), len(chunks))
+            ),
         )
-        return StepInput(token_ids, device_positions, batch, chunks, first_rows)
+        return StepInput(token_ids, device_positions, batch, sample_rows, follower_rows, followed_samples, first_rows)
 
     def _tables(self, chunks: ReadOnlySequence[SequenceChunk], width: int) -> NDArray[np.int32]:
         tables = np.zeros((len(chunks), width), np.int32)
         for row, chunk in enumerate(chunks):
             placement, blocks = self._blocks.get(chunk.sequence_id, (None, None))
-            if placement is not chunk.placement or blocks is None:  # the scheduler makes a new tuple when it changes
+            if blocks is None or placement is not chunk.placement:  # the KV cache makes a new tuple when it changes
                 blocks = np.asarray(chunk.placement, np.int32)
                 self._blocks[chunk.sequence_id] = (chunk.placement, blocks)
             count = min(len(blocks), width)
@@ -101,11 +111,12 @@ class BatchBuilder:
     def _slots(
         self, tables: NDArray[np.int32], positions: NDArray[np.int64], lengths: ReadOnlySequence[int]
     ) -> NDArray[np.int64]:
-        rows = np.repeat(np.arange(len(lengths)), lengths)
-        blocks, offsets = np.divmod(positions, self._block_size)
-        return tables[rows, blocks].astype(np.int64) * self._block_size + offsets
+        sequences = np.repeat(np.arange(len(lengths)), lengths)
+        pages, offsets = np.divmod(positions, self._block_size)
+        slots: NDArray[np.int64] = tables[sequences, pages].astype(np.int64) * self._block_size + offsets
+        return slots
 
-    def _to_device(self, arrays: ReadOnlySequence[NDArray[np.int32] | NDArray[np.int64]]) -> list[Tensor]:
+    def _to_device(self, *arrays: HostArray) -> list[Tensor]:
         """Pack the arrays into the next buffer, copy it once, and give each array's view of the copy."""
         self._buffers.reverse()
         buffer = self._buffers[0]
@@ -116,17 +127,18 @@ class BatchBuilder:
             offsets.append(end)
             host[end : end + array.nbytes].view(array.dtype)[:] = array.ravel()
             end += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
-        moved = buffer[:end].to(self._device, non_blocking=True)
+        packed = buffer[:end].to(self._device, non_blocking=True)
         return [
-            moved[offset : offset + array.nbytes]
-            .view(torch.int64 if array.dtype == np.int64 else torch.int32)
-            .view(array.shape)
+            packed[offset : offset + array.nbytes].view(_torch_dtype(array)).view(array.shape)
             for offset, array in zip(offsets, arrays, strict=True)
         ]
 
 
+def _torch_dtype(array: HostArray) -> torch.dtype:
+    return torch.int64 if array.itemsize == 8 else torch.int32
+
+
 def _token_ids(chunks: ReadOnlySequence[SequenceChunk], num_tokens: int) -> NDArray[np.int64]:
-    """Those that are known; 0 stands where a chunk's token is still to be sampled."""
     token_ids: list[int] = []
     for chunk in chunks:
         token_ids.extend((0,) if chunk.follows else chunk.token_ids)
