@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter, process_time
 
 from load_tests.bare_app import RECORDING_VARIABLE, write_recording
 from load_tests.client import RawResponse, encode_request, run_closed_loop
+from load_tests.cpu_time import CPUShare, Stopwatch
 from load_tests.measures import spread
 from load_tests.peers import pagemill
 from load_tests.report import OURS, format_spread, save, table
-from load_tests.runs import CPUShare, cpu_seconds, run_async, send
+from load_tests.runs import run_async, send
 from load_tests.scenarios import PlannedRequest
 from load_tests.servers import RunningServer, ServerCommand
 from load_tests.sse import body_frames, events, read_record
@@ -116,11 +116,10 @@ def run_once(command: ServerCommand, planned: PlannedRequest, num_clients: int, 
         target = replace(server.target, path=f"{server.target.path}{query}")
         request = encode_request(target, planned)
         run_async(lambda: run_closed_loop(target, [request] * num_clients, num_clients, quick_ack=False))
-        before = (perf_counter(), process_time(), cpu_seconds(server.pid))
+        stopwatch = Stopwatch(server.pid)
         requests = [request] * (num_clients * rounds)
         responses = run_async(lambda: run_closed_loop(target, requests, num_clients, quick_ack=False))
-        wall = perf_counter() - before[0]
-        cores = CPUShare((process_time() - before[1]) / wall, (cpu_seconds(server.pid) - before[2]) / wall)
+        cores = stopwatch.share()
     for response in responses:
         read_record(response, planned)
     num_tokens = len(responses) * planned.max_tokens

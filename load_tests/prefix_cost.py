@@ -17,10 +17,11 @@ from dataclasses import asdict, dataclass
 
 from load_tests.compare import make_cell
 from load_tests.compare_paged import NO_PREFIX_CACHE, http_command
+from load_tests.cpu_time import cpu_seconds
 from load_tests.model_folders import model_folder
 from load_tests.models import shapes, text_token_ids
 from load_tests.report import OURS, environment, save, table
-from load_tests.runs import Cell, cpu_seconds, default_threads, measure_on
+from load_tests.runs import Cell, default_threads, measure_on
 from load_tests.scenarios import scenarios
 from load_tests.servers import RunningServer
 

@@ -2,16 +2,15 @@
 
 import asyncio
 import os
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import psutil
 import uvloop
 
 from load_tests.client import RawResponse, encode_request, run_closed_loop
+from load_tests.cpu_time import CPUShare, Stopwatch
 from load_tests.measures import RunSummary, summarize
 from load_tests.peers import llama_server, pagemill
 from load_tests.report import OURS
@@ -30,14 +29,6 @@ class Cell:
     num_clients: int
     num_requests: int
     threads: int
-
-
-@dataclass(frozen=True, slots=True)
-class CPUShare:
-    """Cores used during a run, on average. A client near 1.0 would be the bottleneck."""
-
-    client: float
-    server: float
 
 
 def server_command(name: str, model: Path, cell: Cell, pagemill_flags: Sequence[str] = ()) -> ServerCommand:
@@ -66,10 +57,9 @@ def measure(command: ServerCommand, cell: Cell, token_ids: Sequence[int], seed: 
 def measure_on(server: RunningServer, cell: Cell, token_ids: Sequence[int], seed: int) -> tuple[RunSummary, CPUShare]:
     """The same on a server that runs and is warm."""
     planned = cell.scenario.plan(cell.num_requests, token_ids, seed)
-    started = (time.perf_counter(), time.process_time(), cpu_seconds(server.pid))
+    stopwatch = Stopwatch(server.pid)
     responses = send(server, planned, cell.num_clients)
-    wall = time.perf_counter() - started[0]
-    share = CPUShare((time.process_time() - started[1]) / wall, (cpu_seconds(server.pid) - started[2]) / wall)
+    share = stopwatch.share()
     records = [read_record(response, request) for response, request in zip(responses, planned, strict=True)]
     return summarize(records), share
 
@@ -88,13 +78,6 @@ def run_async(main: Callable[[], Coroutine[object, object, T]]) -> T:
     """Run on uvloop, the lightest event loop at hand."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main())
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process and its children so far."""
-    process = psutil.Process(pid)
-    family = [process, *process.children(recursive=True)]
-    return sum(sum(member.cpu_times()[:2]) for member in family)
 
 
 def default_threads() -> int:

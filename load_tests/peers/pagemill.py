@@ -1,4 +1,4 @@
-"""The command that starts Pagemill itself. Owns no state."""
+"""The commands that start Pagemill itself, and the least program on its libraries. Owns no state."""
 
 import sys
 from pathlib import Path
@@ -58,6 +58,19 @@ def fake_command(*, num_slots: int) -> ServerCommand:
     """Pagemill's server on the scripted backend, which computes nothing and never stops by itself."""
     program = (sys.executable, "-m", "load_tests.fake_server", "--port", "{port}")
     return ServerCommand("pagemill-fake", (*program, "--max-num-seqs", str(num_slots)), "fake", "/readyz")
+
+
+def floor_command(model: Path, *, num_slots: int, max_model_len: int, threads: int) -> ServerCommand:
+    """The least program on the same libraries."""
+    return ServerCommand(
+        name="floor",
+        arguments=(
+            *(sys.executable, "-m", "load_tests.floor_server", "--model", str(model), "--port", "{port}"),
+            *("--max-num-seqs", str(num_slots), "--max-model-len", str(max_model_len), "--threads", str(threads)),
+        ),
+        model=model_name(model),
+        ready_path="/",
+    )
 
 
 def demo_command(*, flags: tuple[str, ...] = ()) -> ServerCommand:

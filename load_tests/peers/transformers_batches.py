@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from load_tests.cpu_time import CPUShare
 from load_tests.measures import RequestRecord
 from load_tests.scenarios import PlannedRequest
 from load_tests.servers import ROOT
@@ -49,8 +50,8 @@ def run(
     num_clients: int,
     max_model_len: int,
     threads: int,
-) -> tuple[list[RequestRecord], float]:
-    """What was measured of each request, and the cores that the process used on average.
+) -> tuple[list[RequestRecord], CPUShare]:
+    """What was measured of each request, and the cores used.
 
     Raises:
         BadResponseError: a request got not exactly the tokens it asked for.
@@ -73,7 +74,8 @@ def run(
         if process.returncode:
             raise RuntimeError(f"transformers {way} ended with {process.returncode}:\n{process.stderr[-2000:]}")
         result = json.loads(result_path.read_text())
-    return [record(one, request) for one, request in zip(result["requests"], planned, strict=True)], result["cores"]
+    records = [record(one, request) for one, request in zip(result["requests"], planned, strict=True)]
+    return records, CPUShare(**result["cores"])
 
 
 def record(timed: Mapping[str, object], planned: PlannedRequest) -> RequestRecord:

@@ -24,6 +24,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig, StoppingCriteria
 
+from load_tests.cpu_time import CPUShare, machine_cpu_seconds
+
 PAD_TOKEN_ID = 0
 
 
@@ -63,10 +65,11 @@ def main() -> None:
     model.generation_config.pad_token_id = PAD_TOKEN_ID
     way, options = WAYS[job["way"]], job["options"]
     way(model, [Request(**request) for request in job["warm_up"]], job["num_clients"], **options)
-    started = perf_counter(), process_time()
+    started = perf_counter(), process_time(), machine_cpu_seconds()
     timed = way(model, [Request(**request) for request in job["requests"]], job["num_clients"], **options)
-    cores = (process_time() - started[1]) / (perf_counter() - started[0])
-    Path(sys.argv[2]).write_text(json.dumps({"requests": [asdict(one) for one in timed], "cores": cores}))
+    wall, own, machine = perf_counter() - started[0], process_time() - started[1], machine_cpu_seconds() - started[2]
+    share = CPUShare(client=0.0, server=own / wall, others=max(0.0, machine - own) / wall)
+    Path(sys.argv[2]).write_text(json.dumps({"requests": [asdict(one) for one in timed], "cores": asdict(share)}))
 
 
 def serial(model: Any, requests: Sequence[Request], num_clients: int) -> list[Timed]:

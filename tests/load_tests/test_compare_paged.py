@@ -1,11 +1,14 @@
 """The paged backend beside vLLM and transformers: what makes the comparison one of like with like."""
 
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 from load_tests.compare import make_cell
-from load_tests.compare_paged import cell_report, http_command, parse_arguments, run_once, settings
+from load_tests.compare_paged import cell_report, http_command, least_disturbed, parse_arguments, run_once, settings
+from load_tests.cpu_time import CPUShare
 from load_tests.measures import Distribution, RunSummary, Spread
 from load_tests.model_folders import write_folder
 from load_tests.models import shapes, text_token_ids
@@ -115,6 +118,15 @@ def test_an_answer_of_transformers_must_have_the_tokens_asked_for(num_tokens: in
         transformers_batches.record(timed(num_tokens, num_times), planned)
 
 
+def test_of_disturbed_runs_the_least_disturbed_counts_and_an_undisturbed_one_ends_the_search() -> None:
+    flat = Distribution(0.1, 0.1, 0.1, 0.1)
+    summary = RunSummary(8, 1.0, 80, 0, 80, 100.0, 0, 8.0, flat, None, None, flat)
+    disturbed = [(replace(summary, num_requests=n), CPUShare(0, 1, others)) for n, others in enumerate((0.5, 0.3, 0.9))]
+    undisturbed = (replace(summary, num_requests=9), CPUShare(0, 1, 0.05))
+    assert least_disturbed(partial(next, iter(disturbed)), 0.1, 3)[0].num_requests == 1
+    assert least_disturbed(partial(next, iter([disturbed[0], undisturbed])), 0.1, 3)[0].num_requests == 9
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("way", transformers_batches.WAYS)
 def test_transformers_does_what_the_servers_do_in_every_way(way: str, tmp_path: Path) -> None:
@@ -127,3 +139,4 @@ def test_transformers_does_what_the_servers_do_in_every_way(way: str, tmp_path: 
     assert summary.prompt_tokens == sum(len(request.prompt_token_ids) for request in planned)
     assert 0 < summary.ttft_s.p50 <= summary.e2el_s.p50 < summary.duration_s
     assert share.server > 0
+    assert share.others >= 0
