@@ -74,7 +74,7 @@ class TritonAttention:
         self, spec: AttentionSpec, query: Tensor, key: Tensor, value: Tensor, kv: LayerKV, batch: AttentionBatch
     ) -> Tensor:
         layout = _Layout(query.shape[1], key.shape[1], query.shape[2], kv.block_size, query.element_size())
-        _write_pages(key, value, kv, batch.slots)
+        write_pages(key, value, kv, batch.slots)
         output = torch.empty(query.shape, dtype=query.dtype, device=query.device)
         if batch.num_decodes:
             self._decode(spec, layout, query, kv, batch, output)
@@ -160,7 +160,8 @@ def _scales(spec: AttentionSpec) -> tuple[float, float]:
     return spec.scale / spec.soft_cap * 2 * LOG2_E, spec.soft_cap * LOG2_E
 
 
-def _write_pages(key: Tensor, value: Tensor, kv: LayerKV, slots: Tensor) -> None:
+def write_pages(key: Tensor, value: Tensor, kv: LayerKV, slots: Tensor) -> None:
+    """Put each token's `[num_kv_heads, head_dim]` at its slot, in the pages' dtype; slots below zero take nothing."""
     num_tokens, num_kv_heads, head_dim = key.shape
     write_pages_kernel[(num_tokens,)](
         key,
