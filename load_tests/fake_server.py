@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from pagemill.api.app import create_app
 from pagemill.backends.fake import DEFAULT_REPLY, FakeBackend
+from pagemill.bootstrap import DEFAULT_MAX_NUM_BATCHED_TOKENS
 from pagemill.cli.http_server import serve
 from pagemill.cli.listening import address_of, bind, release
 from pagemill.cli.logs import configure_logging
@@ -29,7 +30,7 @@ def make_pool(settings: Settings) -> ModelPool:
             reply=lambda prompt: text,
             max_model_len=max_model_len,
             max_num_seqs=settings.max_num_seqs or 16,
-            max_num_batched_tokens=settings.max_num_batched_tokens,
+            max_num_batched_tokens=settings.max_num_batched_tokens or DEFAULT_MAX_NUM_BATCHED_TOKENS,
             check_plans=False,  # stands for a model that costs nothing
         )
         engine = Engine(backend)
