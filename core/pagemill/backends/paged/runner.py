@@ -102,7 +102,7 @@ class ModelRunner:
         return self._model.forward(*inputs) if hidden is None else hidden
 
     def _score(self, chunk: SequenceChunk, step: StepInput, hidden: Tensor) -> PromptLogprobs:
-        """The logprobs of the prompt tokens that the chunk's predict. Few want them, so this may wait for the device."""
+        """The logprobs of the prompt tokens after the chunk's. Few ask for them, so this may wait for the device."""
         start = self._scored[chunk.sequence_id]
         targets = start.prompt_token_ids[chunk.start + 1 : chunk.start + chunk.num_tokens + 1]
         first_row = step.first_rows[chunk.sequence_id]
