@@ -43,7 +43,7 @@ ONE_SEQUENCE = {"max_num_seqs": 1}  # there is one user: all of the KV memory fo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("MODEL", help="name of a model, or a .gguf path")
+    parser.add_argument("MODEL", help="name of a model, a .gguf path, or a model folder")
     parser.add_argument("PROMPT", nargs="*", help="answer this, after what a pipe brings, and exit; else chat")
     parser.add_argument("--verbose", action="store_true", help="print timings after each answer")
     parser.add_argument(

@@ -21,7 +21,9 @@ from pagemill.settings import Settings, load_settings
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "MODEL", nargs="?", help="grist (the demo model that ships inside, and the default) or a .gguf path"
+        "MODEL",
+        nargs="?",
+        help="grist (the demo model that ships inside, the default), a .gguf path, or a model folder",
     )
     add_settings_flags(parser)
 

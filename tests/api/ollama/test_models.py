@@ -71,6 +71,88 @@ def test_verbose_show_keeps_long_arrays(serve: Serve, backend: FakeBackend) -> N
     assert shown["model_info"]["tokenizer.ggml.tokens"] == METADATA["tokenizer.ggml.tokens"]
 
 
+CONFIG = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "num_hidden_layers": 28,
+    "intermediate_size": 3072,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 1000000,
+    "sliding_window": None,
+    "layer_types": ["full_attention"] * 28,
+}
+
+
+def of_a_folder(config: dict[str, object]) -> FakeBackend:
+    """A backend that says it has a model folder under it."""
+    backend = FakeBackend()
+    backend.info = replace(
+        backend.info,
+        architecture=str(config["model_type"]),
+        num_parameters=596_049_920,
+        quantization="BF16",
+        format="safetensors",
+        vocab_size=151_936,
+        context_length=40_960,
+        embedding_length=1024,
+        metadata=config,
+    )
+    return backend
+
+
+def test_a_model_folder_is_shown_in_the_names_of_gguf(serve: Serve) -> None:
+    shown = serve(of_a_folder(CONFIG)).post("/api/show", {"model": "fake"}).json()
+    assert shown["details"] == {
+        "parent_model": "",
+        "format": "safetensors",
+        "family": "qwen3",
+        "families": ["qwen3"],
+        "parameter_size": "596.05M",
+        "quantization_level": "BF16",
+    }
+    assert shown["model_info"] == {
+        "general.parameter_count": 596_049_920,
+        "general.architecture": "qwen3",
+        "qwen3.context_length": 40_960,
+        "qwen3.embedding_length": 1024,
+        "qwen3.vocab_size": 151_936,
+        "qwen3.block_count": 28,
+        "qwen3.feed_forward_length": 3072,
+        "qwen3.attention.head_count": 16,
+        "qwen3.attention.head_count_kv": 8,
+        "qwen3.attention.key_length": 128,
+        "qwen3.attention.value_length": 128,
+        "qwen3.attention.layer_norm_rms_epsilon": 1e-06,
+        "qwen3.rope.freq_base": 1000000,
+    }
+
+
+def test_verbose_show_adds_a_folders_configuration(serve: Serve) -> None:
+    shown = serve(of_a_folder(CONFIG)).post("/api/show", {"model": "fake", "verbose": True}).json()
+    assert shown["model_info"]["qwen3.block_count"] == 28
+    assert CONFIG.items() <= shown["model_info"].items()
+
+
+def test_numbers_are_found_where_newer_and_larger_models_have_them(serve: Serve) -> None:
+    text = {"num_hidden_layers": 34, "num_experts": 8, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}
+    config: dict[str, object] = {"model_type": "gemma3", "num_hidden_layers": 5, "text_config": text}
+    shown = serve(of_a_folder(config)).post("/api/show", {"model": "fake"}).json()["model_info"]
+    assert shown["gemma3.block_count"] == 34
+    assert shown["gemma3.expert_count"] == 8
+    assert shown["gemma3.rope.freq_base"] == 1e6
+
+
+def test_tags_know_a_folder_that_is_still_loading(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"of 11 bytes")
+    server = serve(reference=resolve(str(tmp_path)), wait_ready=False, load_delay_s=1.0)
+    (model,) = server.get("/api/tags").json()["models"]
+    assert (model["size"], model["details"]["format"]) == (11, "safetensors")
+
+
 @pytest.mark.parametrize("field", ["system", "template", "options"])
 def test_show_refuses_what_it_does_not_take(serve: Serve, field: str) -> None:
     body: dict[str, Any] = {"model": "fake", field: "x"}

@@ -8,14 +8,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pagemill.api.ollama import timestamp
+from pagemill.api.ollama.model_info import model_info
 from pagemill.store.references import ModelReference, with_tag
 
 if TYPE_CHECKING:
     from pagemill.backends.base import ModelInfo
     from pagemill.pool import LoadedModel, LoadedModelStatus, ModelPool
-
-LONG_ARRAY = 5  # longer arrays of the metadata are shown only if the client wants it verbose
-LEFT_OUT = frozenset({"general.name", "tokenizer.chat_template"})  # of model_info, as in Ollama: shown elsewhere
 
 
 async def tags(pool: "ModelPool") -> dict[str, object]:
@@ -62,7 +60,7 @@ async def show(model: "LoadedModel", *, verbose: bool) -> dict[str, object]:
     """POST /api/show."""
     reference, info = model.reference, model.info
     template = model.chat_template.source if model.chat_template is not None else ""
-    metadata = await asyncio.to_thread(_model_info, info, verbose)
+    metadata = await asyncio.to_thread(model_info, info, verbose=verbose)
     license_text = info.metadata.get("general.license.text") or info.metadata.get("general.license")
     shown: dict[str, object] = {
         "modelfile": f'FROM {with_tag(reference.name)}\nTEMPLATE """{template}"""\n',
@@ -76,16 +74,6 @@ async def show(model: "LoadedModel", *, verbose: bool) -> dict[str, object]:
     if isinstance(license_text, str):
         shown["license"] = license_text
     return shown
-
-
-def _model_info(info: "ModelInfo", verbose: bool) -> dict[str, object]:
-    """The file's metadata; without `verbose`, long arrays are shown empty."""
-    found: dict[str, object] = {"general.parameter_count": info.num_parameters}
-    for key, value in info.metadata.items():
-        if key not in LEFT_OUT:
-            is_long = isinstance(value, list | tuple) and len(value) > LONG_ARRAY
-            found[key] = [] if is_long and not verbose else value
-    return found
 
 
 def _parameters(model: "LoadedModel") -> str:
