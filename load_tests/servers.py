@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -71,6 +72,7 @@ class RunningServer:
                 stderr=log,
                 env=environment,
                 cwd=ROOT,
+                start_new_session=True,
             )
         try:
             if self._wait_ready_s:
@@ -121,15 +123,17 @@ class RunningServer:
         return body.decode()
 
     def stop(self) -> None:
-        """Ask the process to end; kill it when it has not after 10 s. Idempotent."""
-        if self._process is None or self._process.poll() is not None:
+        """Ask the process to end; kill it when it has not after 10 s, and whatever it left behind. Idempotent."""
+        if self._process is None:
             return
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(10)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
 
     def _wait_until_ready(self) -> None:
         deadline = time.perf_counter() + self._wait_ready_s

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -109,6 +110,16 @@ def test_a_stopped_server_has_ended(tiny_model: Path) -> None:
         run_async(lambda: run_closed_loop(server.target, [encode_request(server.target, PLANNED)], 1))
         pid = server.pid
     assert subprocess.run(["ps", "-p", str(pid)], capture_output=True, check=False).returncode == 1
+
+
+def test_a_stopped_server_takes_its_children_with_it() -> None:
+    command = ServerCommand("parent", ("/bin/sh", "-c", "sleep 300 & echo $!; exec sleep 300"), "m", "/")
+    with RunningServer(command, wait_ready_s=0) as server:
+        while not server.log_end().endswith("\n"):
+            time.sleep(0.01)
+        child = server.log_end().strip()
+    state = subprocess.run(["ps", "-o", "stat=", "-p", child], capture_output=True, text=True, check=False).stdout
+    assert state[:1] in ("", "Z")
 
 
 def test_llama_servers_settings_differ_in_nothing_but_the_variant(
