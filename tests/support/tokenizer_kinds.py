@@ -1,12 +1,14 @@
 """Writes small tokenizers of the kinds that models come with, as the files of a model folder."""
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from pagemill.backends.paged.tokenizer import PagedTokenizer
 from support.tiny_safetensors import byte_letters, write_tokenizer
 
 Kind = Literal["byte-level", "ignore-merges", "sentencepiece", "unigram"]
@@ -89,3 +91,29 @@ def _save(tokenizer: Tokenizer, folder: Path, **names: str) -> None:
     config = json.loads((folder / "tokenizer_config.json").read_text())
     config["tokenizer_class"] = "PreTrainedTokenizerFast"
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """A folder with a tokenizer and no weights, and what the configurations of a model would say."""
+
+    folder: Path
+    config: dict[str, object] = field(default_factory=dict)
+    generation_config: dict[str, object] = field(default_factory=dict)
+
+
+def load(
+    folder: Path,
+    *,
+    config: dict[str, object] | None = None,
+    generation: dict[str, object] | None = None,
+    vocab_size: int = 449,
+) -> PagedTokenizer:
+    return PagedTokenizer.load(Files(folder, config or {}, generation or {}), vocab_size)
+
+
+def write_kind(folder: Path, kind: Kind = "byte-level", **config: object) -> Path:
+    """A tokenizer whose tokenizer_config.json says `config` too."""
+    path = write(kind, folder) / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    return folder
