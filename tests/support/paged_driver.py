@@ -22,7 +22,9 @@ class DrivenSequence:
 class PagedDriver:
     """Sequences go by number. Pages hold NaN until they are written, so that reading an unwritten one shows."""
 
-    def __init__(self, model: PagedModel, *, num_blocks: int = 96, block_size: int = 16) -> None:
+    def __init__(
+        self, model: PagedModel, *, num_blocks: int = 96, block_size: int = 16, dtype: torch.dtype = torch.float32
+    ) -> None:
         shape = model.kv_shape
         self._model = model
         self._pool = KVPool(
@@ -31,7 +33,7 @@ class PagedDriver:
             block_size=block_size,
             num_kv_heads=shape.num_kv_heads,
             head_dim=shape.head_dim,
-            dtype=torch.float32,
+            dtype=dtype,
             device=torch.device("cpu"),
         )
         for layer in self._pool.layers:

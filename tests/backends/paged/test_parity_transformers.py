@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pagemill.backends.paged.attention.torch_attention import TorchAttention
+from pagemill.backends.paged.checkpoint import Checkpoint
 from pagemill.backends.paged.transformers_model import TransformersModel, load_transformers_model
 from support.model_zoo import FOREIGN
 from support.parity import (
@@ -28,13 +29,14 @@ class Pair(NamedTuple):
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     tiny = FOREIGN[request.param]
     folder = tiny.write(tmp_path_factory.mktemp(request.param) / "model")
-    ours = load_transformers_model(
-        folder,
-        dtype=torch.float32,
-        device=torch.device("cpu"),
-        attention=TorchAttention(),
-        max_model_len=None,
-    )
+    with Checkpoint.open(folder) as checkpoint:
+        ours = load_transformers_model(
+            checkpoint,
+            dtype=torch.float32,
+            device=torch.device("cpu"),
+            attention=TorchAttention(),
+            max_model_len=None,
+        )
     with one_thread():
         yield Pair(ours, tiny.model())
 

@@ -102,7 +102,7 @@ class _Builder:
             embedding=embedding,
             layers=layers,
             norm=self._norm(f"{self.prefix}norm", config.hidden_size),
-            head=self.ops.prepare_weight(head),
+            head=self.ops.prepare_weight(head),  # where that packs it, a tied embedding is there twice
         )
 
     def _layer(self, index: int, layer: LayerConfig) -> DecoderLayer:
@@ -161,12 +161,8 @@ class _Builder:
         experts = make_experts(
             ops=self.ops,
             activation=config.activation,
-            gate_up=self._stacked(
-                prefix, names.stacked_gate_up, names.expert_gate_up, (moe.num_experts, 2 * size, config.hidden_size)
-            ),
-            down=self._stacked(
-                prefix, names.stacked_down, (names.expert_down,), (moe.num_experts, config.hidden_size, size)
-            ),
+            gate_up=self._stacked(prefix, names.expert_gate_up, (moe.num_experts, 2 * size, config.hidden_size)),
+            down=self._stacked(prefix, (names.expert_down,), (moe.num_experts, config.hidden_size, size)),
         )
         return MixtureOfExperts(
             ops=self.ops,
@@ -176,16 +172,14 @@ class _Builder:
             normalize_weights=moe.normalize_weights,
         )
 
-    def _stacked(self, prefix: str, stacked: str, each: Sequence[str], shape: tuple[int, int, int]) -> Tensor:
-        """All experts' weights, from one tensor or from `each` of an expert's, which share its rows equally."""
+    def _stacked(self, prefix: str, modules: Sequence[str], shape: tuple[int, int, int]) -> Tensor:
+        """All experts' weights in one tensor; the rows of each are shared equally by the modules."""
         num_experts, rows, columns = shape
-        parts = [Part(prefix + stacked, shape)]
-        if prefix + stacked not in self.reader:
-            parts = [
-                Part(f"{prefix}{name.format(expert)}.weight", (rows // len(each), columns))
-                for expert in range(num_experts)
-                for name in each
-            ]
+        parts = [
+            Part(f"{prefix}{module.format(expert)}.weight", (rows // len(modules), columns))
+            for expert in range(num_experts)
+            for module in modules
+        ]
         return self.reader.stack(parts, shape)
 
     def _linear(self, prefix: str, modules: Sequence[str], rows: Sequence[int], columns: int, has_bias: bool) -> Linear:
@@ -203,7 +197,5 @@ class _Builder:
         return Linear(self.ops.prepare_weight(weight), bias)
 
     def _norm(self, module: str, size: int) -> Tensor:
-        """A norm's weight. One that is stored as weight - 1 stays float32, in which 1 + weight loses nothing."""
-        if self.config.norm_plus_one:
-            return self.reader.read(f"{module}.weight", (size,), torch.float32).add_(1.0)
-        return self.reader.read(f"{module}.weight", (size,))
+        weight = self.reader.read(f"{module}.weight", (size,))
+        return weight.float().add_(1.0).to(weight.dtype) if self.config.norm_plus_one else weight

@@ -18,6 +18,7 @@ from torch.nn import functional
 from transformers.utils import logging as transformers_logging
 
 from pagemill.backends.paged.attention.base import Attention, AttentionBatch, AttentionSpec, LayerKV
+from pagemill.backends.paged.checkpoint import Checkpoint
 from pagemill.backends.paged.model import KVShape
 from pagemill.backends.paged.transformers_probe import AttentionCall, Probe, check_tokens_are_independent
 from pagemill.errors import ModelLoadError
@@ -58,8 +59,8 @@ class PagedStep(NamedTuple):
         layer, value, key_dim, value_dim = call.module.layer_idx, call.value, call.key.shape[-1], call.value.shape[-1]
         if value_dim < key_dim:
             value = functional.pad(value, (0, key_dim - value_dim))
-        rows = (states[0].transpose(0, 1).contiguous() for states in (call.query, call.key, value))
-        output = self.attention(self.specs[layer], *rows, self.pages[layer], self.batch)
+        query, key, value = (states[0].transpose(0, 1).contiguous() for states in (call.query, call.key, value))
+        output = self.attention(self.specs[layer], query, key, value, self.pages[layer], self.batch)
         return output[..., :value_dim].unsqueeze(0)
 
 
@@ -131,18 +132,18 @@ class _GivenStates(nn.Module):
 
 
 def load_transformers_model(
-    folder: Path, *, dtype: torch.dtype, device: torch.device, attention: Attention, max_model_len: int | None
+    checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.device, attention: Attention, max_model_len: int | None
 ) -> TransformersModel:
-    """The folder's model, for sequences of up to `max_model_len` tokens; None: of the context it was made for.
+    """The model, for sequences of up to `max_model_len` tokens; None: of the context that it was made for.
 
     Raises:
         ModelLoadError: transformers does not know the architecture, its weights are not all there, or it needs what our
             attention does not do; names the architecture and the reason.
     """
     transformers.AttentionInterface.register(NAME, attend)
-    config = _read_config(folder)
+    config = _read_config(checkpoint)
     _check_config(config, max_model_len or _context_length(config))
-    module = _load_module(folder, config, dtype).to(device)
+    module = _load_module(checkpoint.folder, config, dtype).to(device)
     try:
         with torch.inference_mode():
             return _examine(module, attention, device)
@@ -174,11 +175,17 @@ def _examine(module: Any, attention: Attention, device: torch.device) -> Transfo
     return TransformersModel(decoder=decoder, head=module, attention=attention, specs=specs, kv_shape=probe.kv_shape())
 
 
-def _read_config(folder: Path) -> Any:
+def _read_config(checkpoint: Checkpoint) -> Any:
+    model_type = checkpoint.config.get("model_type")
+    if model_type not in transformers.CONFIG_MAPPING:
+        known = f"transformers {transformers.__version__} has no model_type={model_type!r}"
+        if "auto_map" in checkpoint.config:
+            raise ModelLoadError(f"{known}, and the code in {checkpoint.folder} (auto_map) is not run")
+        raise ModelLoadError(known)
     try:
-        return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # it raises what it likes for a model_type or code that it doesn't know
-        raise ModelLoadError(f"{folder}: transformers {transformers.__version__} can't read it: {error}") from error
+        return transformers.AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+    except Exception as error:  # it raises what it likes for fields that it doesn't like
+        raise ModelLoadError(f"transformers can't read {checkpoint.folder / 'config.json'}: {error}") from error
 
 
 def _load_module(folder: Path, config: Any, dtype: torch.dtype) -> Any:
@@ -211,7 +218,7 @@ def _check_config(config: Any, max_model_len: int) -> None:
     text = config.get_text_config()
     if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
         _refuse(config, "transformers has no model of it that generates text")
-    for name in ("is_encoder_decoder", "add_cross_attention", "num_kv_shared_layers", "quantization_config"):
+    for name in ("is_encoder_decoder", "add_cross_attention", "num_kv_shared_layers"):
         if value := getattr(text, name, None):
             _refuse(config, f"{name}={value!r} is not supported")
     if strange := sorted(set(getattr(text, "layer_types", None) or ()) - set(PLAIN_LAYERS)):

@@ -36,17 +36,17 @@ class WeightReader:
     def __contains__(self, name: str) -> bool:
         return name in self._checkpoint
 
-    def read(self, name: str, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> Tensor:
-        """One tensor, in the model's dtype or another."""
-        return self.stack([Part(name, shape)], shape, dtype)
+    def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """One tensor, in the model's dtype."""
+        return self.stack([Part(name, shape)], shape)
 
-    def stack(self, parts: Sequence[Part], shape: tuple[int, ...], dtype: torch.dtype | None = None) -> Tensor:
+    def stack(self, parts: Sequence[Part], shape: tuple[int, ...]) -> Tensor:
         """The parts one below the other, as a tensor of `shape`.
 
         Raises:
             ModelLoadError: a tensor is missing, or has another shape or a dtype that is no plain number; it is named.
         """
-        parameter = torch.empty(shape, dtype=dtype or self._dtype, device=self._device)
+        parameter = torch.empty(shape, dtype=self._dtype, device=self._device)
         flat = parameter.view(-1)
         end = 0
         for name, part_shape in parts:

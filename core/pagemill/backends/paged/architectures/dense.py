@@ -9,6 +9,7 @@ from pagemill.backends.paged.architectures.plain import (
     refuse_biases,
     refuse_layer_types,
     sliding_layers,
+    switched_window,
     with_attention,
     with_biases,
     with_windows,
@@ -43,15 +44,17 @@ def qwen3(fields: Fields) -> DecoderConfig:
 
 def _qwen_windows(config: DecoderConfig, fields: Fields) -> DecoderConfig:
     """The layers from `max_window_layers` on slide, if any do."""
-    window = fields.optional_integer("sliding_window") if fields.flag("use_sliding_window") else None
     first = fields.raw("max_window_layers")
-    return with_windows(config, window, sliding_layers(fields, [layer >= first for layer in range(config.num_layers)]))
+    slides = sliding_layers(fields, [layer >= first for layer in range(config.num_layers)])
+    return with_windows(config, switched_window(fields), slides)
 
 
 def phi3(fields: Fields) -> DecoderConfig:
     refuse_layer_types(fields)
     fields.raw("original_max_position_embeddings")  # has a default, and no meaning without a scaling
     rope = read_rope(fields, head_dim(fields), partial=True, aliases={"su": "longrope", "yarn": "longrope"})
+    for name in ("full_attn_mod", "interpolate_factor"):  # of the published code, not of transformers
+        fields.expect(name, 1)
     config = refuse_biases(plain_decoder(fields, rope), fields)
     return with_windows(config, fields.optional_integer("sliding_window"), [True] * config.num_layers)
 
@@ -80,8 +83,7 @@ def smollm3(fields: Fields) -> DecoderConfig:
     rotated = [bool((layer + 1) % interval) for layer in range(config.num_layers)]
     if fields.raw("no_rope_layers") is not None:
         rotated = list(fields.flags("no_rope_layers", config.num_layers))
-    window = fields.optional_integer("sliding_window") if fields.flag("use_sliding_window") else None
-    config = with_windows(config, window, sliding_layers(fields, [not rotates for rotates in rotated]))
+    config = with_windows(config, switched_window(fields), sliding_layers(fields, [not rotates for rotates in rotated]))
     layers = (
         layer if rotates else replace(layer, rope=None) for layer, rotates in zip(config.layers, rotated, strict=True)
     )

@@ -7,6 +7,7 @@ from pagemill.backends.paged.architectures.plain import (
     plain_decoder,
     refuse_biases,
     refuse_layer_types,
+    switched_window,
     with_biases,
     with_windows,
 )
@@ -29,8 +30,7 @@ def mixtral(fields: Fields) -> DecoderConfig:
 def qwen3_moe(fields: Fields) -> DecoderConfig:
     refuse_layer_types(fields)
     config = replace(with_biases(plain_decoder(fields), fields), qk_norm="head")
-    window = fields.optional_integer("sliding_window") if fields.flag("use_sliding_window") else None
-    config = with_windows(config, window, [True] * config.num_layers)
+    config = with_windows(config, switched_window(fields), [True] * config.num_layers)
     moe = MoEConfig(
         num_experts=fields.integer("num_experts", fields.raw("num_local_experts")),
         num_experts_per_token=fields.integer("num_experts_per_tok"),

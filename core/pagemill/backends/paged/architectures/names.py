@@ -26,8 +26,6 @@ class TensorNames:
     router: str = "mlp.gate"
     expert_gate_up: tuple[str, ...] = ("mlp.experts.{}.gate_proj", "mlp.experts.{}.up_proj")  # {}: the expert's number
     expert_down: str = "mlp.experts.{}.down_proj"
-    stacked_gate_up: str = "mlp.experts.gate_up_proj"  # all experts in one tensor, which has no ".weight"
-    stacked_down: str = "mlp.experts.down_proj"
     ignored: tuple[str, ...] = ("rotary_emb.inv_freq", "masked_bias")  # endings of tensors that are not needed
     ignored_prefixes: tuple[str, ...] = ()  # parts of the model that are not run
 

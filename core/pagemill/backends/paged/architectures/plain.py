@@ -80,6 +80,12 @@ def sliding_layers(fields: Fields, default: Sequence[bool]) -> Sequence[bool]:
     return [kind == LAYER_TYPES[1] for kind in fields.choices("layer_types", len(default), LAYER_TYPES)]
 
 
+def switched_window(fields: Fields) -> int | None:
+    """The window of families that have a switch for it beside its size."""
+    window = fields.optional_integer("sliding_window")
+    return window if fields.flag("use_sliding_window") else None
+
+
 def refuse_layer_types(fields: Fields) -> None:
     """The family has one kind of layer; transformers ignores `layer_types` there, whatever the author meant."""
     types = fields.raw("layer_types")
