@@ -5,7 +5,8 @@
 Each start is a fresh process; the files it reads are in the page cache, as one discarded start of each server sees to.
 The client tries to connect every 2 ms; a server that answers 503 while it loads is asked again after 2 ms; one that
 takes the connection and answers when the model is there is waited for. The servers take turns. llama-server is started
-as it comes and without its warm-up run.
+as it comes and without its warm-up run. The floor is `load_tests.floor_server`: a program on our libraries that does
+nothing beyond what this request needs.
 """
 
 import argparse
@@ -71,6 +72,7 @@ def server_commands(model: Path, num_slots: int, max_model_len: int, threads: in
         OURS: pagemill.gguf_command(model, num_slots=num_slots, max_model_len=max_model_len, threads=threads),
         "llama-server": theirs,
         "llama-server --no-warmup": eager,
+        "floor": pagemill.floor_command(model, num_slots=num_slots, max_model_len=max_model_len, threads=threads),
         "llama_cpp.server": llama_cpp_server.command(model, max_model_len=max_model_len, threads=threads),
     }
 

@@ -58,3 +58,13 @@ def test_import_loads_only_what_it_needs(statement: str, forbidden: set[str]) ->
     loaded = loaded_by(statement)
     assert loaded & forbidden == set()
     assert loaded & {"pagemill", "pagemill_handlers"}, "the statement imported nothing of ours"
+
+
+def test_a_dialect_is_imported_at_its_first_request() -> None:
+    show = "import sys; print(*(name for name in sys.modules if name.startswith('pagemill.api.')))"
+    command = [sys.executable, "-c", f"import pagemill.api.app\n{show}"]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    assert {"pagemill.api.openai", "pagemill.api.ollama", "pagemill.api.operations.probes"} <= set(loaded)
+    assert [
+        name for name in loaded if name.rpartition(".")[2] in ("endpoints", "requests", "fields", "tokenization")
+    ] == []

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -95,8 +96,9 @@ def test_a_random_model_says_a_text_for_every_token(tiny_model: Path) -> None:
         assert len(read_record(response, request).text_times_s) == request.max_tokens
 
 
-def test_a_cold_start_is_timed_from_the_process_on(tiny_model: Path) -> None:
-    assert 0.05 < start_once(pagemill.gguf_command(tiny_model, num_slots=1, max_model_len=256, threads=1)) < 60
+@pytest.mark.parametrize("command", [pagemill.gguf_command, pagemill.floor_command])
+def test_a_cold_start_is_timed_from_the_process_on(tiny_model: Path, command: Callable[..., ServerCommand]) -> None:
+    assert 0.05 < start_once(command(tiny_model, num_slots=1, max_model_len=256, threads=1)) < 60
 
 
 def test_a_server_that_ends_is_an_error_that_shows_its_log() -> None:
