@@ -9,7 +9,6 @@ import pytest
 from pagemill.backends.base import Backend
 from pagemill.backends.fake import FakeBackend
 from pagemill.engine.engine import Engine, EngineConfig
-from support.tiny_gguf import TinyModel
 
 MAX_MODEL_LEN = 256
 
@@ -17,8 +16,22 @@ OpenEngine = Callable[..., Awaitable[Engine]]
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from support.tiny_gguf import TinyModel
+
     return TinyModel().write(tmp_path_factory.mktemp("conformance") / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from support.tiny_safetensors import TinyModel
+
+    return TinyModel().write(tmp_path_factory.mktemp("conformance") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def no_model() -> Path:
+    return Path("fake")
 
 
 def load_fake(path: Path, max_num_seqs: int, max_num_batched_tokens: int, *, pipelined: bool = False) -> Backend:
@@ -44,22 +57,43 @@ def load_gguf(path: Path, max_num_seqs: int, max_num_batched_tokens: int) -> Bac
     return GGUFBackend.load(path, options)
 
 
-LOADERS: dict[str, Callable[[Path, int, int], Backend]] = {
-    "fake": load_fake,
-    "fake-pipelined": partial(load_fake, pipelined=True),
-    "gguf": load_gguf,
+def load_paged(path: Path, max_num_seqs: int, max_num_batched_tokens: int, *, pipelined: bool = False) -> Backend:
+    from pagemill.backends.paged.backend import PagedBackend
+    from pagemill.backends.paged.options import PagedOptions
+
+    options = PagedOptions(
+        device="cpu",
+        max_model_len=MAX_MODEL_LEN,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        kv_cache_memory_bytes=2**20,
+        threads=1,
+        async_scheduling=pipelined,
+    )
+    return PagedBackend.load(path, options)
+
+
+# How to load each, and the fixture that makes its model.
+LOADERS: dict[str, tuple[Callable[[Path, int, int], Backend], str]] = {
+    "fake": (load_fake, "no_model"),
+    "fake-pipelined": (partial(load_fake, pipelined=True), "no_model"),
+    "gguf": (load_gguf, "tiny_gguf"),
+    "paged": (load_paged, "tiny_folder"),
+    "paged-pipelined": (partial(load_paged, pipelined=True), "tiny_folder"),
 }
 
 
 @pytest.fixture(params=sorted(LOADERS))
-async def open_engine(request: pytest.FixtureRequest, tiny_model: Path) -> AsyncIterator[OpenEngine]:
+async def open_engine(request: pytest.FixtureRequest) -> AsyncIterator[OpenEngine]:
     """Starts engines on the backend under test; they are closed at the end of the case."""
+    load, model = LOADERS[request.param]
+    path: Path = request.getfixturevalue(model)
     opened: list[Engine] = []
 
     async def open_one(
         *, max_num_seqs: int = 8, max_num_batched_tokens: int = 256, enable_prefix_caching: bool = True
     ) -> Engine:
-        backend = LOADERS[request.param](tiny_model, max_num_seqs, max_num_batched_tokens)
+        backend = load(path, max_num_seqs, max_num_batched_tokens)
         engine = Engine(backend, EngineConfig(enable_prefix_caching=enable_prefix_caching))
         engine.start()
         opened.append(engine)

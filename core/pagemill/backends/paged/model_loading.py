@@ -68,7 +68,7 @@ def _load_transformers(
         model_type = checkpoint.config["model_type"]
         raise ModelLoadError(f"model_type={model_type!r} needs transformers: pip install transformers") from error
     model = load_transformers_model(
-        checkpoint.folder,
+        checkpoint,
         dtype=dtype,
         device=device,
         attention=make_attention(options.attention_backend, device, dtype),
