@@ -14,7 +14,7 @@ from pagemill.backends.paged.sampling.draw import draw, row_sums
 from pagemill.backends.paged.sampling.rows import largest
 
 FIRST_CANDIDATES = 256  # where reading back is free; if what is wanted is not among them, more are taken
-MORE_CANDIDATES = 16  # times as many
+MORE_CANDIDATES = 16  # times as many, or all if that would not be far from all
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Filters:
     top_p: Tensor
     log_min_p: Tensor
     any_typical: bool
+    any_min_p: bool
 
     def select(self, rows: Tensor) -> "Filters":
         """Those of some of the rows."""
@@ -37,6 +38,7 @@ class Filters:
             self.top_p[rows],
             self.log_min_p[rows],
             self.any_typical,
+            self.any_min_p,
         )
 
 
@@ -55,7 +57,8 @@ class Candidates:
 def draw_from_all(logits: Tensor, filters: Filters, uniforms: Tensor) -> Tensor:
     """A token `[num_rows]` of each row of `[num_rows, vocab_size]`, by `min_p` and temperature only. Changes logits."""
     logits -= logits.amax(-1, keepdim=True)
-    logits.masked_fill_(logits < filters.log_min_p.float(), -torch.inf)
+    if filters.any_min_p:
+        logits.masked_fill_(logits < filters.log_min_p.float(), -torch.inf)
     return draw(logits.div_(filters.temperature.float()).exp_(), uniforms)
 
 
@@ -86,8 +89,9 @@ def _draw_from_enough(logits: Tensor, filters: Filters, uniforms: Tensor, count:
     wanted = torch.where(filters.typical_p.isinf(), filters.top_p, filters.typical_p) * candidates.total
     lacking = (candidates.gaps.exp().sum(-1, keepdim=True) <= wanted).squeeze(1).nonzero().squeeze(1)
     if len(lacking):
-        more = min(count * MORE_CANDIDATES, logits.shape[1])
-        tokens[lacking] = _draw_from_enough(logits[lacking], filters.select(lacking), uniforms[lacking], more)
+        more = count * MORE_CANDIDATES
+        enough = more if more * MORE_CANDIDATES <= logits.shape[1] else logits.shape[1]
+        tokens[lacking] = _draw_from_enough(logits[lacking], filters.select(lacking), uniforms[lacking], enough)
     return tokens
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from pagemill.backends.paged.sampling.adjustments import Adjustments
 from pagemill.backends.paged.sampling.filters import Filters, draw_from_all, draw_from_nucleus, draw_from_top_k
 from pagemill.backends.paged.sampling.penalties import PenalizedRows
-from pagemill.backends.paged.sampling.rows import CHUNK_ELEMENTS, argmax
+from pagemill.backends.paged.sampling.rows import argmax, num_rows_at_once
 from pagemill.backends.paged.sampling.transfer import to_device
 from pagemill.generation import SamplingParams
 
@@ -116,7 +116,7 @@ def _groups(states: ReadOnlySequence[SequenceState], vocab_size: int, device: to
     by_kind: dict[tuple[Draw, int], list[int]] = {}
     for row, state in enumerate(states):
         by_kind.setdefault(_kind(state.sampling, vocab_size), []).append(row)
-    at_once = max(1, CHUNK_ELEMENTS[device.type] // vocab_size)
+    at_once = num_rows_at_once(vocab_size, device)
     groups = []
     for (draw, _), rows in sorted(by_kind.items()):
         if len(rows) == len(states) and draw is Draw.GREEDY:
@@ -156,7 +156,8 @@ def _filters(samplings: ReadOnlySequence[SamplingParams], device: torch.device) 
     temperature, typical_p, top_p, log_min_p = to_device(parameters, torch.float64, device).unsqueeze(-1).unbind(1)
     top_k = to_device([[item.top_k] for item in samplings], torch.int64, device)
     any_typical = any(item.typical_p < 1.0 for item in samplings)
-    return Filters(temperature, top_k, typical_p, top_p, log_min_p, any_typical)
+    any_min_p = any(item.min_p > 0.0 for item in samplings)
+    return Filters(temperature, top_k, typical_p, top_p, log_min_p, any_typical, any_min_p)
 
 
 def _penalized(rows: list[int], states: ReadOnlySequence[SequenceState], device: torch.device) -> PenalizedRows:

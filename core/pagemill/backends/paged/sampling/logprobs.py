@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pagemill.backends.paged.sampling.draw import row_sums
-from pagemill.backends.paged.sampling.rows import CHUNK_ELEMENTS, largest
+from pagemill.backends.paged.sampling.rows import largest, num_rows_at_once
 from pagemill.backends.paged.sampling.transfer import HostCopy, to_device
 from pagemill.generation import TokenLogprob, TokenLogprobs
 
@@ -19,7 +19,7 @@ def score(logits: Tensor, token_ids: Tensor, num_top: int) -> Tensor:
     """See the module. `logits` `[num_rows, vocab_size]` float32, not changed; `token_ids` `[num_rows]` int64; returns
     `[num_rows, 1 + 2 * num_top]`.
     """
-    rows_at_once = max(1, CHUNK_ELEMENTS[logits.device.type] // logits.shape[1])
+    rows_at_once = num_rows_at_once(logits.shape[1], logits.device)
     chunks = zip(torch.split(logits, rows_at_once), torch.split(token_ids, rows_at_once), strict=True)
     return torch.cat([_score(*chunk, num_top) for chunk in chunks])
 

@@ -10,9 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-CHUNK_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}  # to look at in one go: what fits a core's cache, or spare memory
+CACHED_ELEMENTS = 2**18  # of float32, in a core's cache
+SPARE_ELEMENTS = 2**26  # of float32, in a device's memory
 ARGMAX_BLOCK = 128
 LOW_BITS = 2**32 - 1
+
+
+def num_rows_at_once(num_columns: int, device: torch.device) -> int:
+    """How many rows to look at in one go."""
+    return max(1, (CACHED_ELEMENTS if device.type == "cpu" else SPARE_ELEMENTS) // num_columns)
 
 
 def in_blocks(rows: Tensor, block_size: int, fill: float) -> Tensor:

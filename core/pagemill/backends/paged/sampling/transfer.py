@@ -10,7 +10,7 @@ from torch import Tensor
 def to_device(values: ReadOnlySequence[Any], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Numbers of the host as a tensor on the device, in the order of its other work."""
     tensor = torch.tensor(values, dtype=dtype)
-    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 class HostCopy:
