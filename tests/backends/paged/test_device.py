@@ -1,0 +1,35 @@
+"""Where a model runs, and in which types."""
+
+import pytest
+import torch
+
+from pagemill.backends.paged.device import choose_device, choose_dtype, choose_kv_dtype
+from pagemill.errors import ModelLoadError
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+
+
+def test_auto_is_the_gpu_if_there_is_one() -> None:
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert choose_device("cpu") == CPU
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ModelLoadError, match="device is cuda, but torch finds no GPU"):
+        choose_device("cuda")
+
+
+def test_the_checkpoints_type_is_kept_but_float16_on_a_cpu() -> None:
+    assert choose_dtype("auto", torch.bfloat16, CPU) is torch.bfloat16
+    assert choose_dtype("auto", torch.float16, CPU) is torch.bfloat16
+    assert choose_dtype("auto", torch.float16, CUDA) is torch.float16
+    assert choose_dtype("float32", torch.bfloat16, CPU) is torch.float32
+
+
+def test_types_of_the_kv_cache_that_this_backend_or_device_lacks_are_refused_by_name() -> None:
+    assert choose_kv_dtype("auto", torch.bfloat16, CPU) is torch.bfloat16
+    with pytest.raises(ModelLoadError, match="kv_cache_dtype q8_0 is the gguf backend's"):
+        choose_kv_dtype("q8_0", torch.bfloat16, CPU)
+    with pytest.raises(ModelLoadError, match="kv_cache_dtype fp8 needs a GPU"):
+        choose_kv_dtype("fp8", torch.bfloat16, CPU)
