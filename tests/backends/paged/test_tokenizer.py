@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("torch")
-pytest.importorskip("tokenizers")
+tokenizers = pytest.importorskip("tokenizers")
 transformers = pytest.importorskip("transformers")
 
 from pagemill.backends.base import decode  # noqa: E402
@@ -152,6 +152,25 @@ def test_a_word_keeps_its_space_at_the_beginning_of_an_output(cases: dict[str, C
         tokenizer = cases[kind].tokenizer
         ids = tokenizer.encode("the", add_special=False, parse_special=True)
         assert b"".join(map(tokenizer.token_bytes, ids)) == b" the"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_literal_text_keeps_what_is_an_added_token_but_no_special_one(
+    kind: tokenizer_kinds.Kind, tmp_path: Path
+) -> None:
+    """Also beside a special token's name, which takes another way through the library."""
+    path = write_kind(tmp_path, kind) / "tokenizer.json"
+    content = json.loads(path.read_text())
+    first_free = tokenizers.Tokenizer.from_file(str(path)).get_vocab_size()
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    for index, (text, special) in enumerate((("<|later|>", True), ("<tool>", False))):
+        content["added_tokens"].append({"id": first_free + index, "content": text, "special": special, **plain})
+    path.write_text(json.dumps(content))
+    tokenizer = load(tmp_path)
+    for parse_special in (True, False):
+        ids = tokenizer.encode("<tool><|later|>", add_special=False, parse_special=parse_special)
+        assert (first_free + 1) in ids
+        assert (first_free in ids) == parse_special
 
 
 def test_half_a_surrogate_pair_becomes_the_replacement_character(case: Case) -> None:

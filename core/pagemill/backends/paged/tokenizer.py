@@ -1,19 +1,17 @@
 """The tokenizer of a model folder, by the `tokenizers` library. Imports no transformers.
 
 Safe from several threads, with the interpreter free while a text is encoded. Owns a cache of the tokens' bytes, where a
-lost race computes an entry twice, to the same value; and a second tokenizer, made at the first text that spells out a
-special token and means it as text.
+lost race computes an entry twice, to the same value.
 """
 
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from threading import Lock
 from typing import Any, Protocol
 
 from tokenizers import AddedToken, Tokenizer
 
+from pagemill.backends.paged.text_only import TextOnly
 from pagemill.backends.paged.token_bytes import make_token_decoder
 from pagemill.backends.paged.tokenizer_files import (
     TOKENIZER,
@@ -69,8 +67,7 @@ class PagedTokenizer:
         decoder = tokenizer.decoder
         self._decode = make_token_decoder(None if decoder is None else json.loads(decoder.__getstate__()))
         self._bytes_of: dict[int, bytes] = {}
-        self._text_only: Tokenizer | None = None
-        self._text_only_lock = Lock()
+        self._text_only = TextOnly(tokenizer)
 
     @classmethod
     def load(cls, model: ModelFiles, vocab_size: int) -> "PagedTokenizer":
@@ -94,14 +91,10 @@ class PagedTokenizer:
             raise ModelLoadError(f"can't load {model.folder}: {error}") from error
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-        tokenizer = self._tokenizer if parse_special or not self._may_name_special(text) else self._for_text_only()
-        try:
-            encodings = tokenizer.encode_batch_fast([text], add_special_tokens=add_special)
-        except TypeError:  # half a surrogate pair, which JSON can carry and UTF-8 can't: it becomes U+FFFD
-            whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-            encodings = tokenizer.encode_batch_fast([whole], add_special_tokens=add_special)
-        ids: list[int] = encodings[0].ids  # `encode` takes a third longer, and lets no other thread run meanwhile
-        return ids
+        text = _without_lone_surrogates(text)
+        if parse_special or not self._may_name_special(text):
+            return _encode(self._tokenizer, text, add_special)
+        return _encode(self._text_only.tokenizer_for(text), text, add_special)
 
     def token_bytes(self, token_id: int) -> bytes:
         known = self._bytes_of.get(token_id)
@@ -129,11 +122,20 @@ class PagedTokenizer:
     def _may_name_special(self, text: str) -> bool:
         return self._any_normalized or any(special in text for special in self._special_texts)
 
-    def _for_text_only(self) -> Tokenizer:
-        with self._text_only_lock:
-            if self._text_only is None:
-                self._text_only = _make_text_only(self._tokenizer)
-            return self._text_only
+
+def _without_lone_surrogates(text: str) -> str:
+    """Half a surrogate pair, which JSON can carry and UTF-8 can't, becomes U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _encode(tokenizer: Tokenizer, text: str, add_special: bool) -> list[int]:
+    """`encode` would take a third longer, and let no other thread run meanwhile."""
+    ids: list[int] = tokenizer.encode_batch_fast([text], add_special_tokens=add_special)[0].ids
+    return ids
 
 
 def _read(folder: Path) -> Tokenizer:
@@ -154,30 +156,3 @@ def _mark_special(tokenizer: Tokenizer, texts: Sequence[str]) -> None:
     is_special = {token.content: token.special for token in tokenizer.get_added_tokens_decoder().values()}
     known = [text for text in texts if tokenizer.token_to_id(text) is not None]
     tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in known if not is_special.get(text)])
-
-
-def _make_text_only(tokenizer: Tokenizer) -> Tokenizer:
-    """One that never gives a special token for a text that spells it out.
-
-    `encode_special_tokens` keeps the library from cutting a text at special tokens. But where they are entries of the
-    vocabulary too, the model may still find them there, so these get names that nobody can guess.
-    """
-    content = json.loads(tokenizer.to_str())
-    mark = secrets.token_hex(16)
-    renamed = {token["content"]: mark + token["content"] for token in content["added_tokens"] if token["special"]}
-    for token in content["added_tokens"]:
-        token["content"] = renamed.get(token["content"], token["content"])
-    model = content["model"]
-    if "unk_token" in model:
-        model["unk_token"] = renamed.get(model["unk_token"], model["unk_token"])
-    vocab = model["vocab"]
-    if isinstance(vocab, list):
-        model["vocab"] = [[renamed.get(piece, piece), score] for piece, score in vocab]
-    else:
-        model["vocab"] = {renamed.get(piece, piece): token_id for piece, token_id in vocab.items()}
-    if "merges" in model:
-        pairs = (merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"])
-        model["merges"] = [pair for pair in pairs if renamed.keys().isdisjoint((*pair, "".join(pair)))]
-    changed = Tokenizer.from_str(json.dumps(content))
-    changed.encode_special_tokens = True
-    return changed
