@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from load_tests.client import Target
 from load_tests.models import CACHE
 
@@ -72,7 +74,6 @@ class RunningServer:
                 stderr=log,
                 env=environment,
                 cwd=ROOT,
-                start_new_session=True,
             )
         try:
             if self._wait_ready_s:
@@ -123,17 +124,19 @@ class RunningServer:
         return body.decode()
 
     def stop(self) -> None:
-        """Ask the process to end; kill it when it has not after 10 s, and whatever it left behind. Idempotent."""
-        if self._process is None:
+        """Ask the process to end; kill it when it has not after 10 s, and the children that it left. Idempotent."""
+        if self._process is None or self._process.poll() is not None:
             return
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(10)
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._process = None
+        children = psutil.Process(self._process.pid).children(recursive=True)
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()  # psutil checks that it is still the same process
 
     def _wait_until_ready(self) -> None:
         deadline = time.perf_counter() + self._wait_ready_s

@@ -115,7 +115,7 @@ def test_a_stopped_server_has_ended(tiny_model: Path) -> None:
 
 
 def test_a_stopped_server_takes_its_children_with_it() -> None:
-    command = ServerCommand("parent", ("/bin/sh", "-c", "sleep 300 & echo $!; exec sleep 300"), "m", "/")
+    command = ServerCommand("parent", ("/bin/sh", "-c", "sleep 300 & echo $!; wait"), "m", "/")
     with RunningServer(command, wait_ready_s=0) as server:
         while not server.log_end().endswith("\n"):
             time.sleep(0.01)
