@@ -1,8 +1,8 @@
 """What sampling a batch costs: `python tests/bench/paged_sampler.py [--steps 20]`.
 
 Prints microseconds of CPU time a row for `Sampler.sample` and `collect` on one core (so a busy machine changes it
-little), for logits as of a model that knows what it says ("peaked": the nucleus of 0.9 is some tens of tokens) and of one
-that does not ("flat": it is half the vocabulary).
+little), for logits as of a model that knows what it says ("peaked": the nucleus of 0.9 is some hundreds of tokens) and
+of one that does not ("flat": it is half the vocabulary).
 """
 
 import argparse
