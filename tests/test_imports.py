@@ -27,6 +27,11 @@ def loaded_by(statement: str) -> set[str]:
             id="the GGUF path",
         ),
         pytest.param(
+            "import pagemill.backends.paged.backend, pagemill.backends.paged.decoder_loading",
+            {"llama_cpp", "transformers", "triton", "starlette", "pydantic"},
+            id="the paged path",
+        ),
+        pytest.param(
             "import pagemill.bootstrap, pagemill.pool, pagemill.backends.gguf.backend, pagemill.backends.fake",
             {"llama_cpp", "torch", "transformers", "numpy", "starlette", "uvicorn", "httpx", "rich", "jinja2"},
             id="everything before a model is loaded",

@@ -1,4 +1,4 @@
-"""Both forms of the demo model answer the held-out prompts: through our engine, and through transformers."""
+"""Both forms of the demo model answer the held-out prompts: on both backends, and through transformers."""
 
 import asyncio
 from pathlib import Path
@@ -7,8 +7,11 @@ import pytest
 
 import pagemill.store
 from grist.evaluate import MAX_NEW_TOKENS, MIN_AGREEMENT, MIN_EXACT, Record, load_heldout, torch_answerer
+from pagemill.backends.base import Backend
 from pagemill.backends.gguf.backend import GGUFBackend
 from pagemill.backends.gguf.options import GGUFOptions
+from pagemill.backends.paged.backend import PagedBackend
+from pagemill.backends.paged.options import PagedOptions
 from pagemill.engine.engine import Engine
 from pagemill.generation import GenerationRequest, SamplingParams
 from pagemill.prompts.chat_template import ChatTemplate
@@ -26,9 +29,8 @@ async def ask(engine: Engine, template: ChatTemplate, record: Record) -> str:
         return "".join([delta.text async for delta in stream])
 
 
-async def answer_all(records: list[Record]) -> list[str]:
+async def answer_all(backend: Backend, records: list[Record]) -> list[str]:
     """All at once, sixteen in a batch."""
-    backend = GGUFBackend.load(ARTEFACTS / "grist-q8_0.gguf", GGUFOptions(max_num_seqs=16, max_model_len=1024))
     source = backend.info.chat_template
     assert source is not None
     template = ChatTemplate(source, bos_token=backend.tokenizer.bos_token, eos_token=backend.tokenizer.eos_token)
@@ -49,13 +51,17 @@ def share(records: list[Record], answers: list[str]) -> float:
 @pytest.mark.filterwarnings("ignore")  # transformers' own
 async def test_both_forms_answer_the_held_out_prompts_and_agree() -> None:
     records = load_heldout()
-    gguf = await answer_all(records)
-    assert share(records, gguf) >= MIN_EXACT
+    gguf_options = GGUFOptions(max_num_seqs=16, max_model_len=1024)
+    gguf = await answer_all(GGUFBackend.load(ARTEFACTS / "grist-q8_0.gguf", gguf_options), records)
+    paged_options = PagedOptions(device="cpu", max_num_seqs=16, kv_cache_memory_bytes=2**28)
+    paged = await answer_all(PagedBackend.load(ARTEFACTS, paged_options), records)
     answer = torch_answerer(ARTEFACTS, 2)
-    safetensors = [answer(record) for record in records]
-    assert share(records, safetensors) >= MIN_EXACT
-    agreement = sum(a == b for a, b in zip(gguf, safetensors, strict=True)) / len(records)
-    assert agreement >= MIN_AGREEMENT
+    oracle = [answer(record) for record in records]
+    for answers in (gguf, paged, oracle):
+        assert share(records, answers) >= MIN_EXACT
+    for one, other in ((gguf, paged), (paged, oracle)):
+        agreement = sum(a == b for a, b in zip(one, other, strict=True)) / len(records)
+        assert agreement >= MIN_AGREEMENT
 
 
 def test_both_forms_are_small() -> None:
