@@ -1,6 +1,7 @@
 """The C attention against a dense float64 one: every feature, in both of its dtypes, mixed batches of random sizes."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -33,6 +34,15 @@ VARIANTS = {
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: torch.finfo(torch.bfloat16).eps}
 
 
+@pytest.fixture(autouse=True)
+def num_threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """One, for threads of a busy machine wait for each other; a test that wants more says so."""
+    before, wanted = torch.get_num_threads(), getattr(request, "param", 1)
+    torch.set_num_threads(wanted)
+    yield wanted
+    torch.set_num_threads(before)
+
+
 def check(case: Case, attention: NativeAttention) -> None:
     output = attention(case.spec, case.query, case.key, case.value, case.kv, case.batch)
     assert output.dtype == case.query.dtype
@@ -40,6 +50,14 @@ def check(case: Case, attention: NativeAttention) -> None:
     assert output.isfinite().all()
     tolerance = TOLERANCE[output.dtype]
     torch.testing.assert_close(output[case.real_rows].double(), case.expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("num_threads", [3], indirect=True)
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_several_threads_share_a_step(dtype: torch.dtype, num_threads: int) -> None:
+    attention = NativeAttention(dtype)
+    check(make_case(dataclasses.replace(MIXED, dtype=dtype)), attention)
+    check(make_case(Shape(decodes=(900,), dtype=dtype)), attention)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)

@@ -14,6 +14,7 @@ from pagemill.backends.paged.native.library import Layer, Prefill, Step, load_ke
 SPLIT_MULTIPLE = 64  # tokens: the kernel's block of keys
 MIN_SPLIT = 128  # tokens of context that are worth a task of their own
 TASKS_PER_THREAD = 4  # decodes are split until there are so many
+SERIAL_KEYS = 512  # keys of single heads: for no more than these, waking threads costs more than they save
 
 
 class NativeAttention:
@@ -62,7 +63,8 @@ class NativeAttention:
         self._step = Step(
             batch.context_lens.data_ptr(), batch.block_tables.data_ptr(), batch.slots.data_ptr(),
             ctypes.addressof(self._prefills), batch.num_tokens, batch.num_decodes, len(batch.prefills),
-            batch.block_tables.stride(0), split, num_splits, self._workspace.data_ptr(), self._num_threads,
+            batch.block_tables.stride(0), split, num_splits, self._workspace.data_ptr(),
+            1 if batch.num_tokens * batch.max_context_len * num_kv_heads <= SERIAL_KEYS else self._num_threads,
         )  # fmt: skip
 
     def _check(self, query: Tensor, kv: LayerKV) -> None:

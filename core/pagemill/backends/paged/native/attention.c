@@ -73,6 +73,21 @@ DEFINE_MATMUL(float)
 #define T bf16
 #ifdef __AVX512BF16__
 DEFINE_MATMUL(bf16)
+
+/* Two rows into one of pairs; `second` may be null, for zeros. */
+INLINE void pair_rows(const bf16 *restrict first, const bf16 *restrict second, bf16 *restrict pairs, int64_t size) {
+    for (int64_t i = 0; i < size; i++) {
+        uint32_t pair = first[i] | (second ? (uint32_t)second[i] << 16 : 0);
+        memcpy(pairs + 2 * i, &pair, sizeof pair);
+    }
+}
+
+INLINE void store_pairs(bf16 *pairs, vector first, vector second) {
+    __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)first));
+    __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)second));
+    _mm512_storeu_si512(pairs, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+}
+
 #define OPERAND bf16
 #define PAIRS
 #else

@@ -55,6 +55,20 @@ static void TYPED(load_queries_)(const layer_t *layer, const task_t *task, int64
     }
 }
 
+/* Ask for a block's keys and values while the one before is computed: they lie scattered, where hardware does not look ahead. */
+static void TYPED(prefetch_)(const layer_t *layer, const int32_t *table, const task_t *task, int64_t first_key) {
+    int64_t block_size = layer->block_size, row = layer->head_dim * (int64_t)sizeof(T);
+    int64_t end = MIN(first_key + BLOCK_KEYS, task->end_key);
+    for (int64_t position = first_key, run; position < end; position += run) {
+        run = MIN(block_size - position % block_size, end - position);
+        int64_t page = (table[position / block_size] * layer->num_kv_heads + task->kv_head) * block_size + position % block_size;
+        for (int64_t byte = 0; byte < run * row; byte += 64) {
+            __builtin_prefetch((const char *)layer->keys + page * row + byte, 0, 2);
+            __builtin_prefetch((const char *)layer->values + page * row + byte, 0, 2);
+        }
+    }
+}
+
 /* The next keys and values, out of their pages. `first_key` is even. Zeros follow up to `padded` keys. */
 static void TYPED(load_block_)(const layer_t *layer, const int32_t *table, int64_t kv_head, int64_t first_key, int64_t count,
                                int64_t padded, TYPED(scratch_) *s) {
@@ -68,15 +82,9 @@ static void TYPED(load_block_)(const layer_t *layer, const int32_t *table, int64
         for (int64_t i = 0; i < run * head_dim; i++) key_rows[i] = CONVERT(keys[i]);
 #ifdef PAIRS
         for (int64_t key = 0; key < run / 2 * 2; key += 2)
-            for (int64_t i = 0; i < head_dim; i++) {
-                value_rows[key * head_dim + 2 * i] = values[key * head_dim + i];
-                value_rows[key * head_dim + 2 * i + 1] = values[(key + 1) * head_dim + i];
-            }
+            pair_rows(values + key * head_dim, values + (key + 1) * head_dim, value_rows + key * head_dim, head_dim);
         if (run % 2) /* only at the end of the context */
-            for (int64_t i = 0; i < head_dim; i++) {
-                value_rows[(run - 1) * head_dim + 2 * i] = values[(run - 1) * head_dim + i];
-                value_rows[(run - 1) * head_dim + 2 * i + 1] = 0;
-            }
+            pair_rows(values + (run - 1) * head_dim, 0, value_rows + (run - 1) * head_dim, head_dim);
 #else
         for (int64_t i = 0; i < run * head_dim; i++) value_rows[i] = CONVERT(values[i]);
 #endif
@@ -87,36 +95,38 @@ static void TYPED(load_block_)(const layer_t *layer, const int32_t *table, int64
 }
 
 /* Turn 16 rows' scores into weights, and say by how much their sums so far shrink. */
-static void TYPED(weigh_)(const layer_t *layer, float *restrict scores, int64_t stride, int64_t first_key, int64_t keys, int hides,
-                          const int32_t *restrict first, const int32_t *restrict last, float *restrict maximum,
-                          float *restrict total, float *restrict shrink, OPERAND *restrict weights) {
-    float top[16], sum[16] = {0};
-    memcpy(top, maximum, sizeof top);
+static void TYPED(weigh_)(const layer_t *layer, float *scores, int64_t stride, int64_t first_key, int64_t keys, int hides,
+                          const TYPED(scratch_) *s, int64_t row, OPERAND *weights) {
+    vector maximum = load_float(s->maximum + row), top = maximum, sum = {0};
+    vector scale = (vector){0} + layer->scale;
+    mask first, last;
+    memcpy(&first, s->first + row, sizeof first), memcpy(&last, s->last + row, sizeof last);
     for (int64_t key = 0; key < keys; key++) {
-        float *restrict row = scores + key * stride;
-        int32_t position = (int32_t)(first_key + key);
-        if (layer->soft_cap > 0.0f) {
-            float inverse = layer->scale / layer->soft_cap;
-            for (int i = 0; i < 16; i++) row[i] = layer->soft_cap * fast_tanh(row[i] * inverse);
-        } else {
-            for (int i = 0; i < 16; i++) row[i] *= layer->scale;
+        vector score = load_float(scores + key * stride) * scale;
+        if (layer->soft_cap > 0.0f)
+            for (int i = 0; i < 16; i++) score[i] = layer->soft_cap * fast_tanh(score[i] / layer->soft_cap);
+        if (hides) {
+            mask position = (mask){0} + (int32_t)(first_key + key);
+            score = select((position < first) | (position > last), (vector){0} + UNSEEN, score);
         }
-        if (hides)
-            for (int i = 0; i < 16; i++) row[i] = position < first[i] || position > last[i] ? UNSEEN : row[i];
-        for (int i = 0; i < 16; i++) top[i] = MAX(top[i], row[i]);
+        store_vector(scores + key * stride, score);
+        top = larger(top, score);
     }
-    for (int64_t key = 0; key < keys; key += STEP)
-        for (int64_t j = 0; j < STEP; j++)
-            for (int i = 0; i < 16; i++) {
-                float weight = fast_exp(scores[(key + j) * stride + i] - top[i]);
-                sum[i] += weight;
-                weights[key * 16 + i * STEP + j] = JOIN(narrow_, OPERAND)(weight);
-            }
-    for (int i = 0; i < 16; i++) {
-        shrink[i] = fast_exp(maximum[i] - top[i]);
-        total[i] = total[i] * shrink[i] + sum[i];
-        maximum[i] = top[i];
+    for (int64_t key = 0; key < keys; key += STEP) {
+        vector weight = exp_of_negative(load_float(scores + key * stride) - top);
+        sum += weight;
+#ifdef PAIRS
+        vector next = exp_of_negative(load_float(scores + (key + 1) * stride) - top);
+        sum += next;
+        store_pairs(weights + key * 16, weight, next);
+#else
+        store_vector(weights + key * 16, weight);
+#endif
     }
+    vector shrink = exp_of_negative(maximum - top);
+    store_vector(s->shrink + row, shrink);
+    store_vector(s->total + row, load_float(s->total + row) * shrink + sum);
+    store_vector(s->maximum + row, top);
 }
 
 static void TYPED(shrink_sums_)(float *restrict sums, const float *restrict shrink, int64_t head_dim, int64_t rows) {
@@ -124,7 +134,7 @@ static void TYPED(shrink_sums_)(float *restrict sums, const float *restrict shri
         for (int64_t row = 0; row < rows; row++) sums[i * rows + row] *= shrink[row];
 }
 
-static void TYPED(store_)(const layer_t *layer, const task_t *task, int64_t rows, const TYPED(scratch_) *s) {
+static void TYPED(finish_)(const layer_t *layer, const task_t *task, int64_t rows, const TYPED(scratch_) *s) {
     int64_t group = layer->num_heads / layer->num_kv_heads, head_dim = layer->head_dim;
     for (int64_t row = 0; row < task->num_tokens * group; row++) {
         if (task->partial) {
@@ -150,15 +160,15 @@ static void TYPED(attend_)(const step_t *step, const layer_t *layer, const task_
         int64_t count = MIN(BLOCK_KEYS, task->end_key - key), padded = round_up(count, 8);
         int hides = key + padded - 1 > s.last[0] || key < s.first[rows - 1];
         TYPED(load_block_)(layer, table, task->kv_head, key, count, padded, &s);
+        TYPED(prefetch_)(layer, table, task, key + BLOCK_KEYS);
         MATMUL(padded, rows / 16, s.keys, head_dim, STEP, s.queries, head_dim * 16, head_dim / STEP, s.scores, rows, 0);
         for (int64_t row = 0; row < rows; row += 16)
-            TYPED(weigh_)(layer, s.scores + row, rows, key, padded, hides, s.first + row, s.last + row, s.maximum + row,
-                          s.total + row, s.shrink + row, s.weights + row * padded);
+            TYPED(weigh_)(layer, s.scores + row, rows, key, padded, hides, &s, row, s.weights + row * padded);
         if (key > task->first_key) TYPED(shrink_sums_)(s.sums, s.shrink, head_dim, rows);
         MATMUL(head_dim, rows / 16, s.values, STEP, head_dim * STEP, s.weights, padded * 16, padded / STEP, s.sums, rows,
                key > task->first_key);
     }
-    TYPED(store_)(layer, task, rows, &s);
+    TYPED(finish_)(layer, task, rows, &s);
 }
 
 static void TYPED(write_)(const step_t *step, const layer_t *layer, int64_t token) {
@@ -238,7 +248,7 @@ void TYPED(pagemill_attention_)(const step_t *step, const layer_t *layer) {
         num_tasks += (step->prefills[i].query_len + tokens - 1) / tokens * layer->num_kv_heads;
     int64_t scratch = round_up(scratch_floats(group, layer->head_dim), 16);
     float *memory = (float *)(((uintptr_t)step->workspace + 63) / 64 * 64), *partials = memory + step->threads * scratch;
-#pragma omp parallel num_threads(step->threads)
+#pragma omp parallel num_threads(step->threads) if (step->threads > 1)
     {
         float *mine = memory + omp_get_thread_num() * scratch;
 #pragma omp for schedule(static)

@@ -10,6 +10,22 @@
 #include "kernels.h"
 
 typedef float vector __attribute__((vector_size(64)));
+typedef int32_t mask __attribute__((vector_size(64)));
+
+INLINE vector select(mask condition, vector yes, vector no) {
+    return (vector)((condition & (mask)yes) | (~condition & (mask)no));
+}
+INLINE vector larger(vector a, vector b) { return select(a > b, a, b); }
+
+/* `fast_exp` of 16 numbers that are not above 0. */
+INLINE vector exp_of_negative(vector x) {
+    vector t = x * 1.44269504f, bounded = larger(t, (vector){0} - 126.0f);
+    vector shifted = bounded + 12582912.0f;
+    vector f = (bounded - (shifted - 12582912.0f)) * 0.69314718f;
+    vector power = 1.0f + f * (1.0f + f * (0.5f + f * (0.16666667f + f * (0.041666667f + f * (0.0083333333f + f * 0.0013888889f)))));
+    vector scale = (vector)(((mask)shifted - 0x4B400000 + 127) << 23);
+    return select(t < -126.0f, (vector){0}, power * scale);
+}
 
 /* As many accumulators as hide the latency of a multiplication and fit the registers. */
 #ifdef __AVX512F__
@@ -25,6 +41,7 @@ INLINE vector load_float(const float *p) {
     memcpy(&v, p, sizeof v);
     return v;
 }
+INLINE void store_vector(float *p, vector v) { memcpy(p, &v, sizeof v); }
 #define SPLAT_float(p) ((vector){0} + *(p))
 #define MULTIPLY_float(c, a, b) ((c) + (a) * (b))
 #define STEP_float 1
@@ -45,22 +62,35 @@ INLINE vector_bf16 splat_pair(const bf16 *p) {
 #endif
 
 #define UNROLL(count) _Pragma("GCC unroll 8") for (int count)
+#define DO_STEP(T, ROWS, PANELS, STEP, SUM)                                                                              \
+    {                                                                                                                    \
+        vector_##T column[PANELS];                                                                                       \
+        UNROLL(j = 0; j < PANELS; j++) column[j] = load_##T(b + j * panel_stride + (STEP) * 16 * STEP_##T);              \
+        UNROLL(i = 0; i < ROWS; i++) {                                                                                   \
+            vector_##T row = SPLAT_##T(a + i * row_stride + (STEP) * step_stride);                                       \
+            UNROLL(j = 0; j < PANELS; j++) SUM[i][j] = MULTIPLY_##T(SUM[i][j], row, column[j]);                          \
+        }                                                                                                                \
+    }
+/* Even and odd steps have sums of their own where one panel alone would not keep the multipliers busy. */
 #define DEFINE_TILE(T, ROWS, PANELS)                                                                                     \
     static void tile_##T##_##ROWS##_##PANELS(const T *a, long row_stride, long step_stride, const T *b,                  \
                                              long panel_stride, long steps, float *c, long c_stride, int accumulate) {   \
-        vector sum[ROWS][PANELS];                                                                                        \
+        enum { CHAINS = PANELS == 1 ? 2 : 1 };                                                                           \
+        vector sum[ROWS][PANELS], odd[ROWS][PANELS];                                                                     \
         UNROLL(i = 0; i < ROWS; i++)                                                                                     \
-        UNROLL(j = 0; j < PANELS; j++) sum[i][j] = accumulate ? load_float(c + i * c_stride + 16 * j) : (vector){0};     \
-        for (long step = 0; step < steps; step++) {                                                                      \
-            vector_##T column[PANELS];                                                                                   \
-            UNROLL(j = 0; j < PANELS; j++) column[j] = load_##T(b + j * panel_stride + step * 16 * STEP_##T);            \
-            UNROLL(i = 0; i < ROWS; i++) {                                                                               \
-                vector_##T row = SPLAT_##T(a + i * row_stride + step * step_stride);                                     \
-                UNROLL(j = 0; j < PANELS; j++) sum[i][j] = MULTIPLY_##T(sum[i][j], row, column[j]);                      \
-            }                                                                                                            \
+        UNROLL(j = 0; j < PANELS; j++) {                                                                                 \
+            sum[i][j] = accumulate ? load_float(c + i * c_stride + 16 * j) : (vector){0};                                \
+            odd[i][j] = (vector){0};                                                                                     \
         }                                                                                                                \
+        long step = 0;                                                                                                   \
+        for (; step + CHAINS <= steps; step += CHAINS) {                                                                 \
+            DO_STEP(T, ROWS, PANELS, step, sum)                                                                          \
+            if (CHAINS == 2) DO_STEP(T, ROWS, PANELS, step + 1, odd)                                                     \
+        }                                                                                                                \
+        if (step < steps) DO_STEP(T, ROWS, PANELS, step, sum)                                                            \
         UNROLL(i = 0; i < ROWS; i++)                                                                                     \
-        UNROLL(j = 0; j < PANELS; j++) memcpy(c + i * c_stride + 16 * j, &sum[i][j], sizeof(vector));                    \
+        UNROLL(j = 0; j < PANELS; j++)                                                                                   \
+            store_vector(c + i * c_stride + 16 * j, CHAINS == 2 ? sum[i][j] + odd[i][j] : sum[i][j]);                     \
     }
 
 #define NAME_TILE(T, ROWS, PANELS) tile_##T##_##ROWS##_##PANELS,

@@ -31,8 +31,8 @@ class Ops(Protocol):
         """Rotary embedding in place (Su et al. 2021, arXiv:2104.09864, in the split-halves form of Llama).
 
         `query` `[num_tokens, num_heads, head_dim]` and `key` `[num_tokens, num_kv_heads, head_dim]`; rows may be
-        strided. `positions` `[num_tokens]` int64; `cos_sin` `[max_positions, rotary_dim]` float32: rotary_dim / 2 cosines, then
-        as many sines. Dimensions from rotary_dim on stay as they are.
+        strided. `positions` `[num_tokens]` int64; `cos_sin` `[max_positions, rotary_dim]` float32: rotary_dim / 2
+        cosines, then as many sines. Dimensions from rotary_dim on stay as they are.
         """
         ...
 
