@@ -117,6 +117,15 @@ def test_a_batch_padded_for_a_graph_is_split_as_it_is_unpadded() -> None:
     assert [attention.num_splits(spec, count, 8, 64) for count in (1, 8, 64)] == [32, 4, 1]
 
 
+@pytest.mark.parametrize("num_kv_heads", [1, 3, 8, 300])
+def test_the_scratch_memory_of_the_first_decode_holds_every_other(num_kv_heads: int) -> None:
+    """A graph has its address, so it may never grow."""
+    attention = TritonAttention(CPU, decode_programs=264)
+    for num_decodes in range(1, 300):
+        splits = attention.num_splits(AttentionSpec(1.0), num_decodes, num_kv_heads, 64)
+        assert splits == 1 or num_decodes * num_kv_heads * splits <= 264
+
+
 def test_a_window_is_split_into_no_more_parts_than_it_has_tiles() -> None:
     attention = TritonAttention(CPU, decode_programs=264)
     assert attention.num_splits(AttentionSpec(1.0, sliding_window=200), 1, 2, 64) == 4

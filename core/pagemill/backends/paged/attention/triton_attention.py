@@ -96,7 +96,7 @@ class TritonAttention:
         self, spec: AttentionSpec, layout: _Layout, query: Tensor, kv: LayerKV, batch: AttentionBatch, output: Tensor
     ) -> None:
         num_splits = self.num_splits(spec, batch.num_decodes, layout.num_kv_heads, layout.tile)
-        self._reserve(batch.num_decodes * layout.num_heads * num_splits if num_splits > 1 else 0, layout.head_dim)
+        self._reserve(self._decode_programs * layout.group, layout.head_dim)
         decode_kernel[layout.num_kv_heads, num_splits, batch.num_decodes](
             output,
             self._answers,
@@ -110,13 +110,13 @@ class TritonAttention:
             query.stride(0),
             batch.block_tables.stride(0),
             kv.keys.stride(0),
+            num_splits,
             num_kv_heads=layout.num_kv_heads,
             group=layout.group,
             head_dim=layout.head_dim,
             block_size=layout.block_size,
             window=spec.sliding_window or 0,
             capped=spec.soft_cap is not None,
-            num_splits=num_splits,
             tile=layout.tile,
             group_padded=max(MIN_DOT_ROWS, power_of_two(layout.group)),
             dims_padded=layout.dims_padded,
@@ -136,8 +136,8 @@ class TritonAttention:
             )
 
     def _reserve(self, num_rows: int, head_dim: int) -> None:
-        """Room for the splits of a decode. All numbers of sequences need about as much, since more sequences are split
-        less; so it grows in the first steps at most, and a graph's warm-up comes before its capture.
+        """Room for the splits of any decode: there are no more programs than `decode_programs` where there are splits.
+        So it is made once, with a model's first step. Graphs have its address.
         """
         if self._weights.numel() < num_rows:
             self._weights = torch.empty(num_rows, dtype=torch.float32, device=self._device)

@@ -12,7 +12,7 @@ from pagemill.backends.paged.attention.triton_kernels.pages import load_tile, ti
 from pagemill.backends.paged.attention.triton_kernels.softmax import attend_tile, normalized
 
 
-@triton.jit(do_not_specialize=["table_stride"])
+@triton.jit(do_not_specialize=["table_stride", "num_splits"])
 def decode_kernel(
     output,  # [num_tokens, num_heads, head_dim] of the query's dtype, dense
     partial_answers,  # [num_seqs, num_heads, num_splits, head_dim] float32
@@ -27,13 +27,13 @@ def decode_kernel(
     query_stride,
     table_stride,
     page_stride,
+    num_splits,  # no compile-time size: it differs from batch to batch
     num_kv_heads: tl.constexpr,
     group: tl.constexpr,  # query heads of one KV head
     head_dim: tl.constexpr,
     block_size: tl.constexpr,
     window: tl.constexpr,  # 0: none
     capped: tl.constexpr,
-    num_splits: tl.constexpr,
     tile: tl.constexpr,
     group_padded: tl.constexpr,
     dims_padded: tl.constexpr,
