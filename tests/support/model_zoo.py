@@ -48,8 +48,8 @@ DECODERS: Mapping[str, TinyModel] = {
         model_type="qwen2", overrides={"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1}
     ),
     "qwen3": TinyModel(model_type="qwen3"),
-    "gemma2": TinyModel(model_type="gemma2"),
-    "gemma3": TinyModel(model_type="gemma3_text"),
+    "gemma2": TinyModel(model_type="gemma2", overrides={"query_pre_attn_scalar": 20}),
+    "gemma3": TinyModel(model_type="gemma3_text", overrides={"query_pre_attn_scalar": 20}),
     "gemma3-scaled": TinyModel(
         model_type="gemma3_text",
         overrides={

@@ -3,6 +3,8 @@
 import json
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -133,3 +135,8 @@ def test_half_precision_is_as_near_to_float32_as_that_of_transformers(
     ours = driver.step(list(enumerate(texts)))[0]
     assert ours.dtype == torch.float32
     assert (ours - exact).norm() < 1.5 * (theirs - exact).norm()
+
+
+def test_no_transformers_is_imported_for_the_decoder() -> None:
+    code = "import sys, pagemill.backends.paged.decoder_loading; sys.exit('transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

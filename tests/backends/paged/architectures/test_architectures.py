@@ -87,8 +87,8 @@ def test_number_of_key_value_heads_is_that_of_heads_where_it_is_left_out() -> No
 
 
 def test_text_model_of_a_multimodal_configuration_is_read_from_within() -> None:
-    text = {"hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text", "num_hidden_layers": 34}
-    text |= {"rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024}  # type: ignore[dict-item]
+    text: dict[str, object] = {"model_type": "gemma3_text", "num_hidden_layers": 34, "sliding_window": 1024}
+    text |= {"hidden_size": 2560, "intermediate_size": 10240, "rope_scaling": {"factor": 8.0, "rope_type": "linear"}}
     outer = {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "torch_dtype": "bfloat16"}
     values = {**outer, "text_config": text, "vision_config": {"hidden_size": 1152}}
     config = read_architecture(values).config

@@ -25,12 +25,13 @@ class Weights:
             weights, experts = (self.router @ row).softmax(0).topk(CHOSEN)
             if normalize:
                 weights = weights / weights.sum()
-            rows.append(sum(w * self._mlp(row, int(e)) for w, e in zip(weights, experts, strict=True)))
-        return torch.stack(rows)  # type: ignore[arg-type]
+            outputs = torch.stack([self._mlp(row, int(expert)) for expert in experts])
+            rows.append(weights @ outputs)
+        return torch.stack(rows)
 
     def _mlp(self, row: Tensor, expert: int) -> Tensor:
-        gate, up = (self.gate_up[expert] @ row).chunk(2)
-        return self.down[expert] @ (functional.silu(gate) * up)
+        gate, up = torch.chunk(self.gate_up[expert] @ row, 2)
+        return torch.mv(self.down[expert], functional.silu(gate) * up)
 
 
 @pytest.mark.parametrize("normalize", [True, False])
