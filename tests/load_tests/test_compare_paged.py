@@ -15,8 +15,10 @@ from load_tests.models import shapes, text_token_ids
 from load_tests.paged_cold_start import start_report
 from load_tests.peers import transformers_batches, vllm_server
 from load_tests.report import ServerFigures
+from load_tests.runs import send
 from load_tests.scenarios import PlannedRequest, Scenario, scenarios
-from load_tests.sse import BadResponseError
+from load_tests.servers import RunningServer
+from load_tests.sse import BadResponseError, read_record
 
 CELL = make_cell(scenarios()["mixed"], 16, None, 2)
 
@@ -86,6 +88,16 @@ def test_vllm_finds_itself_as_a_cpu_build(tmp_path: Path) -> None:
     assert [(one.metadata["Name"], one.version) for one in distributions(path=[str(tmp_path)])] == [
         ("vllm", f"{vllm_server.RELEASE}+cpu")
     ]
+
+
+def test_the_paged_backend_says_a_text_for_every_token_of_a_random_folder(tmp_path: Path) -> None:
+    write_folder(tmp_path / "tiny", shapes()["1M"])
+    cell = make_cell(Scenario("short", "", (8, 40), (2, 6)), 3, 7, 1)
+    planned = cell.scenario.plan(7, text_token_ids(shapes()["1M"].vocab), 0)
+    with RunningServer(http_command("pagemill", tmp_path / "tiny", cell)) as server:
+        responses = send(server, planned, 3)
+    for response, request in zip(responses, planned, strict=True):
+        assert len(read_record(response, request).text_times_s) == request.max_tokens
 
 
 def figures(server: str, tokens_per_s: float) -> ServerFigures:

@@ -7,6 +7,8 @@ from load_tests.compare import make_cell
 from load_tests.prefix_cost import Cost, cost, cost_report
 from load_tests.scenarios import scenarios
 
+from load_tests import prefix_cost
+
 
 def test_a_cost_is_the_median_over_pairs_with_an_interval_around_it() -> None:
     pairs = [(100 + percent, 100.0) for percent in range(-50, 51)]
@@ -27,6 +29,15 @@ def test_nineteen_of_twenty_intervals_hold_the_true_cost() -> None:
 def test_too_few_pairs_for_an_interval_are_refused() -> None:
     with pytest.raises(ValueError, match="5 pairs are too few"):
         cost([(1.0, 1.0)] * 5)
+
+
+@pytest.mark.slow
+def test_the_cost_is_measured_on_two_servers_without_a_hit(capsys: pytest.CaptureFixture[str]) -> None:
+    prefix_cost.main(["--params", "1M", "--clients", "2", "--pairs", "6", "--threads", "1", "--no-save"])
+    printed = capsys.readouterr().out
+    assert "fixed, 2 clients, 6 pairs of rounds" in printed
+    assert "\n| CPU time " in printed
+    assert "\n| wall time " in printed
 
 
 @pytest.mark.parametrize(
