@@ -238,7 +238,7 @@ def build_pool(settings: Settings, *, load_at_once: bool = False) -> "ModelPool"
         keep_alive_s = parse_keep_alive(settings.keep_alive)
     except InvalidRequestError as error:
         raise SettingsError(str(error)) from error
-    reference = resolve(settings.model, settings.served_model_name)
+    reference = resolve(settings.model, settings.served_model_name, backend=settings.backend)
     begun: list[BackendLoad] = []  # one at most, until the pool's first load takes it
     if load_at_once:
         if _backend_kind(reference, settings) == "gguf":

@@ -57,10 +57,13 @@ class ServedProcess:
 
 
 @contextmanager
-def served_process(*arguments: str, step_delay_s: float = 0.0, wait_ready: bool = True) -> Iterator[ServedProcess]:
-    """`pagemill serve` with the arguments, on the fake backend; ends with the block."""
+def served_process(
+    *arguments: str, step_delay_s: float | None = 0.0, wait_ready: bool = True
+) -> Iterator[ServedProcess]:
+    """`pagemill serve` with the arguments; ends with the block. On the fake backend, unless `step_delay_s` is None."""
+    program = ["-m", "pagemill"] if step_delay_s is None else [str(SLOW_PAGEMILL), str(step_delay_s)]
     process = subprocess.Popen(
-        [sys.executable, str(SLOW_PAGEMILL), str(step_delay_s), "serve", *arguments],
+        [sys.executable, *program, "serve", *arguments],
         stderr=subprocess.PIPE,
         text=True,
         env=clean_environment(),
