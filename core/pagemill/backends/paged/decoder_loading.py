@@ -185,9 +185,8 @@ class _Builder:
     def _linear(self, prefix: str, modules: Sequence[str], rows: Sequence[int], columns: int, has_bias: bool) -> Linear:
         """A product whose rows come from the modules in turn, or all from one that is already fused."""
         total = sum(rows)
-        parts = [(prefix + module, count) for module, count in zip(modules, rows, strict=False)]
-        if len(modules) == 1:
-            parts = [(prefix + modules[0], total)]
+        counts = rows if len(modules) > 1 else (total,)
+        parts = [(prefix + module, count) for module, count in zip(modules, counts, strict=True)]
         weight = self.reader.stack(
             [Part(f"{module}.weight", (count, columns)) for module, count in parts], (total, columns)
         )

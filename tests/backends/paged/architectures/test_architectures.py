@@ -159,6 +159,7 @@ def test_unknown_model_type_has_an_error_of_its_own() -> None:
         ("qwen3", {"layer_types": ["linear_attention"] * 8}, "layer_types=.*supported are full_attention"),
         ("qwen3", {"layer_types": ["full_attention"]}, "layer_types=.*is not a list of 8"),
         ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping=50.0"),
+        ("gemma3_text", {"rope_parameters": {"full_attention": {}, "chunked_attention": {}}}, "chunked_attention={}"),
         ("gemma2", {"use_bidirectional_attention": True}, "use_bidirectional_attention=True"),
         ("olmo2", {"clip_qkv": 8.0}, "clip_qkv=8.0"),
         ("phi3", {"rope_scaling": {"type": "longrope", "short_factor": [1], "long_factor": [1]}}, "short_factor=.1."),

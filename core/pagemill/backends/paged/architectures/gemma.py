@@ -52,6 +52,8 @@ def _gemma3_ropes(fields: Fields) -> tuple[RopeConfig, RopeConfig]:
     for kind, default in zip(LAYER_TYPES, (theta, local_theta), strict=True):
         own = scaling.nested(kind) if scaling.raw(kind) else Fields({}, f"rope_parameters.{kind}.")
         ropes.append(rope_config(fields, own, own.number("rope_theta", default), size, {}))
+    for name in scaling.unread():
+        scaling.refuse(name.rpartition(".")[2], "is no type of layer that is supported")
     return ropes[0], ropes[1]
 
 
