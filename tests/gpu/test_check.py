@@ -27,6 +27,15 @@ SMALL = decoder_config(hidden=64, intermediate=96, layers=2, heads=4, kv_heads=2
 MIXED = Shape(decodes=(1, 0, 40, 3, 0), prefills=((5, 5), (8, 30)))
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Several threads wait for one another longer than so little work takes, the more on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def test_without_cuda_it_says_so_and_does_nothing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ pytest.importorskip("triton", reason="triton is made for Linux on x86-64 only")
 from pagemill.backends.paged.attention.triton_attention import TritonAttention
 from pagemill.backends.paged.ops.triton_ops import TritonOps
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
 PLAIN = Bench(CPU, torch.float32, TorchAttention(), TorchOps(), time_by_clock, compute_again)
 TRITON = dataclasses.replace(PLAIN, attention=TritonAttention(CPU, decode_programs=16), ops=TritonOps(CPU))

@@ -14,6 +14,7 @@ from support.attention_cases import Case, Shape, make_case
 pytest.importorskip("triton", reason="triton is made for Linux on x86-64 only")
 from pagemill.backends.paged.attention.triton_attention import TritonAttention
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
 MIXED = Shape(decodes=(1, 16, 130, 0, 201, 0), prefills=((5, 5), (16, 48), (40, 170), (1, 9)))
 VARIANTS = {

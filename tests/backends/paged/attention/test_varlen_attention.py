@@ -16,6 +16,7 @@ pytest.importorskip("triton", reason="triton is made for Linux on x86-64 only")
 from pagemill.backends.paged.attention import varlen_attention
 from pagemill.backends.paged.attention.varlen_attention import VarlenAttention, find_varlen_attn
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CUDA = torch.device("cuda")
 MIXED = Shape(decodes=(1, 300), prefills=((5, 5), (40, 270)), block_size=256, dtype=torch.float16, strided=True)
 

@@ -9,6 +9,7 @@ from pagemill.backends.paged.ops.torch_ops import TorchOps
 pytest.importorskip("triton", reason="triton is made for Linux on x86-64 only")
 from pagemill.backends.paged.ops.triton_ops import TritonOps
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 OPS = TritonOps(torch.device("cpu"))
 PLAIN = TorchOps()
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
