@@ -99,6 +99,19 @@ def test_a_prebuilt_library_for_another_cpu_is_not_loaded(tmp_path: Path, monkey
     assert list(library._candidates()) == []
 
 
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pagemill.backends.paged.native import library
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    for name in ("PAGEMILL_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(build.BuildError, match="set PAGEMILL_CACHE_DIR"):
+        library.cache_folder()
+
+
 def test_a_change_to_a_source_or_a_flag_changes_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
     build.library_name.cache_clear()
     before = build.library_name("native")

@@ -87,10 +87,17 @@ def load_kernels() -> ctypes.CDLL:
 
 
 def cache_folder() -> Path:
-    """`$PAGEMILL_CACHE_DIR`, or by the XDG convention."""
+    """`$PAGEMILL_CACHE_DIR`, or by the XDG convention.
+
+    Raises:
+        BuildError: the user has no home, and neither variable says where else.
+    """
     if named := os.environ.get("PAGEMILL_CACHE_DIR"):
         return Path(named) / "kernels"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pagemill" / "kernels"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pagemill" / "kernels"
+    except RuntimeError as error:
+        raise BuildError(f"no folder to build kernels in: {error}; set PAGEMILL_CACHE_DIR") from error
 
 
 def _find() -> ctypes.CDLL | None:
@@ -101,10 +108,9 @@ def _find() -> ctypes.CDLL | None:
 
 
 def _candidates() -> Iterator[Path]:
-    for variant in portable_variants():
-        if variant.cpu_features <= cpu_features():
-            yield PREBUILT / library_name(variant.name)
-            yield cache_folder() / library_name(variant.name)
+    names = [library_name(variant.name) for variant in portable_variants() if variant.cpu_features <= cpu_features()]
+    yield from (PREBUILT / name for name in names)
+    yield from (cache_folder() / name for name in names)
 
 
 def _build() -> ctypes.CDLL:
