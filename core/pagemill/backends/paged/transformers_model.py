@@ -210,7 +210,7 @@ def _load_module(folder: Path, config: Any, dtype: torch.dtype) -> Any:
             _refuse(config, f"{folder} has {kind.replace('_', ' ')}: {sorted(map(str, found))}")
     if unexpected := report.get("unexpected_keys"):
         logger.warning("The checkpoint has tensors that the model has no place for: %s", ", ".join(sorted(unexpected)))
-    return module.eval()
+    return module.eval().requires_grad_(False)
 
 
 def _check_config(config: Any, max_model_len: int) -> None:

@@ -4,21 +4,13 @@ Tokens are sorted by expert, so that each expert that has any computes them in o
 read once. Owns its weights; mutates none.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from pagemill.backends.paged.ops.base import Activation, Ops
-
-
-class Routes(NamedTuple):
-    """Which expert sees which token: the pairs of both, sorted by expert."""
-
-    rows: Tensor  # [num_pairs]: the token of each
-    experts: Tensor  # [num_pairs], ascending
-    order: Tensor  # [num_pairs]: where each stood when they were sorted by token
 
 
 class Experts(Protocol):
