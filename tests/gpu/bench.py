@@ -30,7 +30,7 @@ class Bench:
     attention: Attention
     ops: Ops
     timer: Timer
-    record: Recorder
+    new_recorder: Callable[[], Recorder]
 
 
 def cuda_bench() -> Bench:
@@ -39,7 +39,12 @@ def cuda_bench() -> Bench:
 
     device = torch.device("cuda", torch.cuda.current_device())
     return Bench(
-        device, torch.bfloat16, TritonAttention(device), TritonOps(device), time_by_events, CudaRecorder(device)
+        device,
+        torch.bfloat16,
+        TritonAttention(device),
+        TritonOps(device),
+        time_by_events,
+        lambda: CudaRecorder(device),
     )
 
 

@@ -106,7 +106,7 @@ class Sequences:
             max_num_seqs=self.count,
             max_blocks=self.max_blocks,
             device=self.bench.device,
-            record=self.bench.record,
+            record=self.bench.new_recorder(),
         )
 
 
@@ -167,7 +167,7 @@ def time_attention(config: DecoderConfig, sequences: Sequences, batch_size: int,
             output = bench.attention(spec, query, key, value, kv, batch)
         return output
 
-    recording: Recording = bench.record(all_layers)
+    recording: Recording = bench.new_recorder()(all_layers)
     layer_s = bench.timer(recording.replay, calls=5, repeats=5) / config.num_layers
     kv_bytes = batch_size * context_len * 2 * config.num_kv_heads * config.head_dim * bench.dtype.itemsize
     return AttentionSpeed(batch_size, context_len, layer_s, kv_bytes / layer_s)

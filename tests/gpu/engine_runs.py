@@ -55,7 +55,11 @@ def make_backend(model: Decoder, bench: Bench, *, max_num_seqs: int, max_model_l
         device=bench.device,
     )
     graphs = DecodeGraphs(
-        model, max_num_seqs=max_num_seqs, max_blocks=capacity.max_blocks, device=bench.device, record=bench.record
+        model,
+        max_num_seqs=max_num_seqs,
+        max_blocks=capacity.max_blocks,
+        device=bench.device,
+        record=bench.new_recorder(),
     )
     sampler = Sampler(model.vocab_size, tokenizer.eos_token_ids, bench.device, max_num_seqs)
     info = ModelInfo(

@@ -22,7 +22,7 @@ from pagemill.backends.paged.ops.torch_ops import TorchOps
 from pagemill.errors import ModelLoadError
 from support.attention_cases import Shape
 
-BENCH = Bench(torch.device("cpu"), torch.bfloat16, TorchAttention(), TorchOps(), time_by_clock, compute_again)
+BENCH = Bench(torch.device("cpu"), torch.bfloat16, TorchAttention(), TorchOps(), time_by_clock, lambda: compute_again)
 SMALL = decoder_config(hidden=64, intermediate=96, layers=2, heads=4, kv_heads=2, head_dim=16, vocab=300, qk_norm=False)
 MIXED = Shape(decodes=(1, 0, 40, 3, 0), prefills=((5, 5), (8, 30)))
 

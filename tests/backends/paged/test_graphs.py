@@ -140,12 +140,12 @@ def test_when_there_are_enough_graphs_a_larger_one_serves_or_none() -> None:
     assert recorder.sizes == [8, 16]
 
 
-def test_other_pages_need_graphs_of_their_own() -> None:
-    recorder = Repeater()
-    graphs = make_graphs(recorder)
+def test_other_pages_than_those_recorded_are_refused() -> None:
+    graphs = make_graphs(Repeater())
     graphs.forward(*decodes(1), PAGES)
-    graphs.forward(*decodes(1), (LayerKV(torch.zeros(9, 1, 16, 4), torch.zeros(9, 1, 16, 4)),))
-    assert recorder.sizes == [1, 1]
+    others = (LayerKV(torch.zeros(9, 1, 16, 4), torch.zeros(9, 1, 16, 4)),)
+    with pytest.raises(ValueError, match="these are others"):
+        graphs.forward(*decodes(1), others)
 
 
 def test_what_can_not_be_recorded_is_tried_once_and_left_to_the_caller(caplog: pytest.LogCaptureFixture) -> None:

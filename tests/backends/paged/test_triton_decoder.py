@@ -17,7 +17,7 @@ from pagemill.backends.paged.ops.triton_ops import TritonOps
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
-PLAIN = Bench(CPU, torch.float32, TorchAttention(), TorchOps(), time_by_clock, compute_again)
+PLAIN = Bench(CPU, torch.float32, TorchAttention(), TorchOps(), time_by_clock, lambda: compute_again)
 TRITON = dataclasses.replace(PLAIN, attention=TritonAttention(CPU, decode_programs=16), ops=TritonOps(CPU))
 
 

@@ -35,7 +35,9 @@ class Recorder(Protocol):
 
 
 class CudaRecorder:
-    """Records on a stream of its own, into one pool of memory: only one of the graphs runs at a time."""
+    """Records on a stream of its own, into one pool of memory: only one of the graphs runs at a time, and they are
+    dropped together (torch takes no pool again whose graphs are all gone).
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -87,13 +89,16 @@ class DecodeGraphs:
     def forward(
         self, token_ids: Tensor, positions: Tensor, batch: AttentionBatch, pages: tuple[LayerKV, ...]
     ) -> Tensor | None:
-        """What `PagedModel.forward` returns, valid until the next call; None if the batch is not for a graph."""
+        """What `PagedModel.forward` returns, valid until the next call; None if the batch is not for a graph.
+
+        `pages` are the same tuple in every call, or it raises ValueError.
+        """
         size = self._size_for(batch)
         if size is None:
             return None
-        if pages is not self._pages:  # a graph has its pages' addresses
-            self._graphs.clear()
-            self._pages = pages
+        if pages is not self._pages and self._graphs:
+            raise ValueError("a graph has the addresses of the pages that it was recorded with; these are others")
+        self._pages = pages
         self._fill(token_ids, positions, batch, size)
         graph = self._graphs.get(size) or self._recorded(size)
         if graph is None:
