@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,29 +23,33 @@ QUESTIONS = {
 }
 
 
-def test_the_official_clients_talk_to_a_folder_many_at_a_time() -> None:
-    with (
-        served_process("grist", "--backend", "paged", *LIMITS, step_delay_s=None) as served,
-        ThreadPoolExecutor(6) as threads,
-    ):
-        openai = OpenAI(base_url=served.address + "/v1", api_key="unused")
-        native = ollama.Client(host=served.address)
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Of a server of the demo model's folder."""
+    with served_process("grist", "--backend", "paged", *LIMITS, step_delay_s=None) as served:
+        yield served.address
 
-        def by_openai(question: str) -> str:
-            stream = openai.chat.completions.create(
-                model="grist", messages=[{"role": "user", "content": question}], temperature=0, stream=True
-            )
-            return "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
 
-        def by_ollama(question: str) -> str | None:
-            messages = [{"role": "user", "content": question}]
-            return native.chat(model="grist", messages=messages, options={"temperature": 0}).message.content
+def test_the_openai_client_streams_from_a_folder_many_at_a_time(address: str) -> None:
+    def ask(question: str) -> str:
+        stream = client.chat.completions.create(
+            model="grist", messages=[{"role": "user", "content": question}], temperature=0, stream=True
+        )
+        return "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
 
-        for ask in (by_openai, by_ollama):
-            assert list(threads.map(ask, [*QUESTIONS] * 2)) == [*QUESTIONS.values()] * 2
-        shown = native.show("grist")
-        assert shown.details is not None
-        assert (shown.details.format, shown.details.quantization_level) == ("safetensors", "BF16")
+    with OpenAI(base_url=f"{address}/v1", api_key="unused") as client, ThreadPoolExecutor(6) as threads:
+        assert list(threads.map(ask, [*QUESTIONS] * 2)) == [*QUESTIONS.values()] * 2
+
+
+def test_the_ollama_client_chats_with_a_folder_and_is_told_what_it_is(address: str) -> None:
+    client = ollama.Client(host=address)
+    for question, answer in QUESTIONS.items():
+        messages = [{"role": "user", "content": question}]
+        assert client.chat(model="grist", messages=messages, options={"temperature": 0}).message.content == answer
+    shown = client.show("grist")
+    client.close()  # type: ignore[no-untyped-call]  # the library lacks the annotation
+    assert shown.details is not None
+    assert (shown.details.format, shown.details.quantization_level) == ("safetensors", "BF16")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing tensor", "no config"])
