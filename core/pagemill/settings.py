@@ -92,7 +92,9 @@ class Settings(BaseModel):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto", description="type of weights and activations; auto: the checkpoint's"
     )
-    block_size: int = Field(16, ge=1, le=256, description="tokens in a page of the KV cache")
+    block_size: int = Field(
+        16, ge=8, le=256, multiple_of=8, description="tokens in a page of the KV cache, a multiple of 8"
+    )
     gpu_memory_utilization: float = Field(
         0.9,
         gt=0,

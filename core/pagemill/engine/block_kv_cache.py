@@ -19,6 +19,7 @@ from collections.abc import Sequence as ReadOnlySequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
+from pagemill.engine.beginnings import Beginnings
 from pagemill.engine.common_prefix import common_prefix_length
 from pagemill.engine.kv_cache import Admission, KVCacheStats, PrefixMatch
 from pagemill.engine.step import CopyKV
@@ -65,8 +66,7 @@ class BlockKVCache:
         self._contents: dict[BlockKey, Content] = {}
         self._holdings: dict[int, Holding] = {}
         self._open: dict[int, Holding] = {}  # by the block that the sequence is filling, if it has begun to
-        self._beginnings: dict[tuple[int, int], int] = {}  # a block by (content id before it, its first token)
-        self._beginning_of: dict[int, tuple[int, int]] = {}  # the same by block
+        self._beginnings = Beginnings()  # of blocks from which tokens can be copied
         self._next_content_id = ROOT_CONTENT + 1
 
     def match(self, token_ids: ReadOnlySequence[int]) -> PrefixMatch:
@@ -127,7 +127,7 @@ class BlockKVCache:
         if start < num_computed and holding.blocks[holding.num_registered] not in self._open:
             block = holding.blocks[holding.num_registered]
             self._open[block] = holding
-            self._begin(holding.parent, holding.token_ids[start], block)
+            self._beginnings.put(holding.parent, holding.token_ids[start], block)
 
     def release(self, sequence_id: int, *, forget: bool = False) -> None:
         holding = self._holdings.pop(sequence_id)
@@ -189,8 +189,7 @@ class BlockKVCache:
         for block, holding in self._open.items():
             assert holding.blocks[holding.num_registered] == block, "an open block is not the one that is being filled"
             assert self._num_references[block] == 1, "an open block is shared"
-        assert {block: key for key, block in self._beginnings.items()} == self._beginning_of
-        for block in self._beginning_of:
+        for block in self._beginnings.blocks():
             findable = block in self._content_of and self._content_of[block].computed
             assert findable or block in self._open, "a block that holds nothing can be copied from"
 
@@ -217,11 +216,12 @@ class BlockKVCache:
         """
         parent = reused[-1].content_id if reused else ROOT_CONTENT
         start = len(reused) * self.block_size
-        block = self._beginnings.get((parent, token_ids[start]))
+        block = self._beginnings.find(parent, token_ids[start])
         if block is None:
             return 0, 0
         held = self._computed_tokens(block)
-        count = common_prefix_length(held, token_ids[start:], min(len(held), len(token_ids) - 1 - start))
+        wanted = token_ids[start : min(start + self.block_size, len(token_ids) - 1)]
+        count = common_prefix_length(held, wanted, min(len(held), len(wanted)))
         return (block, count) if count >= max(1, self.block_size // 4) else (0, 0)
 
     def _computed_tokens(self, block: int) -> ReadOnlySequence[int]:
@@ -230,21 +230,10 @@ class BlockKVCache:
             return self._content_of[block].key[1]
         return holding.token_ids[holding.num_registered * self.block_size : holding.num_computed]
 
-    def _begin(self, parent: int, token_id: int, block: int) -> None:
-        """The block is the newest that continues `parent` with that token."""
-        key = (parent, token_id)
-        before = self._beginnings.get(key)
-        if before is not None:
-            del self._beginning_of[before]
-        self._beginnings[key] = block
-        self._beginning_of[block] = key
-
     def _close(self, block: int) -> None:
         """Nobody fills the block any more, and nothing can be copied from it."""
         self._open.pop(block, None)
-        key = self._beginning_of.pop(block, None)
-        if key is not None:
-            del self._beginnings[key]
+        self._beginnings.drop(block)
 
     def _reference(self, block: int) -> None:
         if self._num_references[block] == 0:
@@ -289,7 +278,7 @@ class BlockKVCache:
             self._take_over(content, block)
         content.computed = True
         self._close(block)
-        self._begin(holding.parent, key[1][0], content.block)
+        self._beginnings.put(holding.parent, key[1][0], content.block)
         holding.num_registered += 1
         holding.parent = content.content_id
 

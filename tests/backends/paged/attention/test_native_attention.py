@@ -23,6 +23,7 @@ VARIANTS = {
     "window and cap": dataclasses.replace(MIXED, sliding_window=100, soft_cap=5.0),
     "one head a KV head": dataclasses.replace(MIXED, num_heads=3, num_kv_heads=3),
     "one KV head for very many": dataclasses.replace(MIXED, num_heads=101, num_kv_heads=1, head_dim=8),
+    "head_dim 20, for plain torch": dataclasses.replace(MIXED, head_dim=20),
     "head_dim 80": dataclasses.replace(MIXED, head_dim=80),
     "head_dim 128": dataclasses.replace(MIXED, head_dim=128),
     "head_dim 256": dataclasses.replace(MIXED, head_dim=256),

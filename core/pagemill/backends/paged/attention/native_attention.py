@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pagemill.backends.paged.attention.base import AttentionBatch, AttentionSpec, LayerKV
+from pagemill.backends.paged.attention.torch_attention import TorchAttention
 from pagemill.backends.paged.native.library import Layer, Prefill, Step, load_kernels
 
 SPLIT_MULTIPLE = 64  # tokens: the kernel's block of keys
@@ -18,7 +19,9 @@ SERIAL_KEYS = 512  # keys of single heads: for no more than these, waking thread
 
 
 class NativeAttention:
-    """See `attention.base.Attention`. The layout of a step is handed to C once, at its first layer."""
+    """See `attention.base.Attention`. The layout of a step is handed to C once, at its first layer. Heads whose size is
+    no multiple of 8 are left to plain torch.
+    """
 
     def __init__(self, dtype: torch.dtype) -> None:
         kernels = load_kernels()
@@ -32,10 +35,13 @@ class NativeAttention:
         self._batch: AttentionBatch | None = None
         self._step = Step()
         self._prefills: ctypes.Array[Prefill] | None = None
+        self._plain = TorchAttention()
 
     def __call__(
         self, spec: AttentionSpec, query: Tensor, key: Tensor, value: Tensor, kv: LayerKV, batch: AttentionBatch
     ) -> Tensor:
+        if query.shape[2] % 8:
+            return self._plain(spec, query, key, value, kv, batch)
         if batch is not self._batch or query.shape != self._output.shape:
             self._begin(query, kv, batch)
         num_heads, head_dim = query.shape[1:]
@@ -70,8 +76,8 @@ class NativeAttention:
     def _check(self, query: Tensor, kv: LayerKV) -> None:
         if not query.dtype == kv.keys.dtype == kv.values.dtype == self._dtype:
             raise TypeError(f"this is attention for {self._dtype}: got {query.dtype} and pages of {kv.keys.dtype}")
-        if kv.block_size % 2 or query.shape[2] % 8:
-            raise ValueError(f"block_size {kv.block_size} must be even, head_dim {query.shape[2]} a multiple of 8")
+        if kv.block_size % 2:
+            raise ValueError(f"block_size {kv.block_size} must be even")
 
     def _split(self, batch: AttentionBatch, num_kv_heads: int) -> int:
         """How much of a decode's context one task takes, in tokens: all, unless there are few tasks."""
