@@ -6,7 +6,8 @@ Two servers of one kind run side by side, one with its prefix cache, one without
 requests (all clients at once; prompts that no server has seen), so that what disturbs the machine disturbs both. The
 order turns from pair to pair. The result is the median over the pairs of on / off - 1, with a 95% interval that assumes
 nothing of the distribution, once for the server's CPU time and once for wall time. The first pairs are not counted:
-they fill the cache, which is small, so that in all that count it has to forget too.
+they fill the cache, which is small, so that in all that count it has to forget too. Nor are pairs during which anything
+else used the machine.
 """
 
 import argparse
@@ -37,6 +38,7 @@ class Round:
     cpu_s: float  # of the server
     wall_s: float
     cached_tokens: int
+    others: float  # cores that all else on the machine used
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--server", choices=(OURS, "vllm"), default=OURS, help="default: %(default)s")
     parser.add_argument("--scenario", choices=("fixed", "mixed"), default="fixed", help="default: %(default)s")
     parser.add_argument("--clients", type=int, default=16, help="and requests in a round (%(default)s)")
-    parser.add_argument("--pairs", type=int, default=60, help="rounds of each server that count (%(default)s)")
+    parser.add_argument("--pairs", type=int, default=60, help="rounds of each server (%(default)s)")
+    parser.add_argument(
+        "--max-others", type=float, default=0.1, help="cores that others may use in a pair that counts (%(default)s)"
+    )
     parser.add_argument("--params", choices=sorted(shapes()), default="88M", help="the model's size (%(default)s)")
     parser.add_argument("--threads", type=int, default=default_threads(), help="of each server (%(default)s)")
     parser.add_argument("--no-save", action="store_true", help="print only")
     options = parser.parse_args(arguments)
     started_in = environment()
     cell = make_cell(scenarios()[options.scenario], options.clients, options.clients, options.threads)
-    pairs = run_pairs(options.server, options.params, cell, options.pairs)
+    measured = run_pairs(options.server, options.params, cell, options.pairs)
+    pairs = [pair for pair in measured if max(one.others for one in pair) <= options.max_others]
     costs = {"CPU time": cost([(on.cpu_s, off.cpu_s) for on, off in pairs])}
     costs["wall time"] = cost([(on.wall_s, off.wall_s) for on, off in pairs])
     print(cost_report(options.server, cell, len(pairs), costs))
@@ -70,13 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "options": vars(options),
             "environment_before": started_in,
             "costs": {name: asdict(value) for name, value in costs.items()},
-            "pairs": [[asdict(on), asdict(off)] for on, off in pairs],
+            "pairs": [[asdict(on), asdict(off)] for on, off in measured],
         }
         print("saved", save("prefix-cost", figures))
 
 
 def run_pairs(server: str, params: str, cell: Cell, num_pairs: int) -> list[tuple[Round, Round]]:
-    """(on, off) of each pair that counts."""
+    """(on, off) of each pair after the first ones."""
     model, token_ids = model_folder(params), text_token_ids(shapes()[params].vocab)
     cache_bytes = shapes()[params].kv_bytes(ROUNDS_IN_CACHE * cell.num_clients * cell.scenario.max_model_len)
     on, off = (
@@ -92,14 +98,23 @@ def run_pairs(server: str, params: str, cell: Cell, num_pairs: int) -> list[tupl
                 raise RuntimeError(f"{rounds[on].cached_tokens} tokens came from the cache; a rate of 0% was meant")
             if number >= UNCOUNTED_PAIRS:
                 pairs.append((rounds[on], rounds[off]))
+                print(f"  #{number - UNCOUNTED_PAIRS} {pair_line(rounds[on], rounds[off])}", flush=True)
     return pairs
+
+
+def pair_line(on: Round, off: Round) -> str:
+    """One pair on one line."""
+    return (
+        f"on {on.cpu_s:.2f} s of CPU, {on.wall_s:.3f} s; off {off.cpu_s:.2f} s of CPU, {off.wall_s:.3f} s; "
+        f"others {max(on.others, off.others):.2f} cores"
+    )
 
 
 def run_round(server: RunningServer, cell: Cell, token_ids: Sequence[int], seed: int) -> Round:
     """All clients send one request. Raises BadResponseError unless every one gave exactly the tokens asked for."""
     before_s = cpu_seconds(server.pid)
-    summary, _ = measure_on(server, cell, token_ids, seed)
-    return Round(cpu_seconds(server.pid) - before_s, summary.duration_s, summary.cached_tokens)
+    summary, share = measure_on(server, cell, token_ids, seed)
+    return Round(cpu_seconds(server.pid) - before_s, summary.duration_s, summary.cached_tokens, share.others)
 
 
 def cost(pairs: Sequence[tuple[float, float]]) -> Cost:

@@ -33,7 +33,9 @@ def test_too_few_pairs_for_an_interval_are_refused() -> None:
 
 @pytest.mark.slow
 def test_the_cost_is_measured_on_two_servers_without_a_hit(capsys: pytest.CaptureFixture[str]) -> None:
-    prefix_cost.main(["--params", "1M", "--clients", "2", "--pairs", "6", "--threads", "1", "--no-save"])
+    prefix_cost.main(
+        ["--params", "1M", "--clients", "2", "--pairs", "6", "--threads", "1", "--max-others", "9", "--no-save"]
+    )
     printed = capsys.readouterr().out
     assert "fixed, 2 clients, 6 pairs of rounds" in printed
     assert "\n| CPU time " in printed
