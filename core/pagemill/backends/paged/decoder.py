@@ -59,15 +59,25 @@ class Decoder:
         return self.config.vocab_size
 
     def forward(
-        self, token_ids: Tensor, positions: Tensor, batch: AttentionBatch, pages: tuple[LayerKV, ...]
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        batch: AttentionBatch,
+        pages: tuple[LayerKV, ...],
+        rows: Tensor | None = None,
     ) -> Tensor:
         residual = functional.embedding(token_ids, self._embedding)
         if self._embedding_multiplier != 1.0:
             residual.mul_(self._embedding_multiplier)
         added: Tensor | None = None
+        last = self._layers[-1]
         for layer, kv in zip(self._layers, pages, strict=True):
             hidden = self._enter(layer.norm_before_attention, added, residual)
-            added = self._leave(layer.norm_after_attention, layer.attention(hidden, positions, batch, kv))
+            wanted = rows if layer is last else None  # of the others the last layer needs keys and values only
+            attended = layer.attention(hidden, positions, batch, kv, wanted)
+            if wanted is not None:
+                residual = residual.index_select(0, wanted)
+            added = self._leave(layer.norm_after_attention, attended)
             hidden = self._enter(layer.norm_before_mlp, added, residual)
             added = self._leave(layer.norm_after_mlp, layer.mlp(hidden))
         return self._enter(self._norm, added, residual)

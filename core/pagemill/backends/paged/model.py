@@ -25,12 +25,18 @@ class PagedModel(Protocol):
     def vocab_size(self) -> int: ...
 
     def forward(
-        self, token_ids: Tensor, positions: Tensor, batch: AttentionBatch, pages: tuple[LayerKV, ...]
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        batch: AttentionBatch,
+        pages: tuple[LayerKV, ...],
+        rows: Tensor | None = None,
     ) -> Tensor:
         """Compute one step and write its keys and values into the pages, one `LayerKV` for each layer.
 
         `token_ids` and `positions` `[num_tokens]` int64 on the model's device, laid out as `batch` says. Returns the
-        last hidden states `[num_tokens, hidden_size]`, before the output projection and after the last norm.
+        last hidden states, before the output projection and after the last norm: `[num_tokens, hidden_size]`, or of
+        the tokens in `rows` `[num_rows]` int64 only, in that order. What no row wants need not be computed.
         """
         ...
 

@@ -85,21 +85,28 @@ class ModelRunner:
         return self._compute(plan, step)
 
     def _compute(self, plan: StepPlan, step: StepInput) -> RunningStep:
-        hidden = self._forward(step)
-        scored = tuple(self._score(chunk, step, hidden) for chunk in plan.chunks if chunk.prompt_logprobs)
+        to_score = [chunk for chunk in plan.chunks if chunk.prompt_logprobs]
+        if to_score:
+            everything = self._forward(step, None)
+            scored = tuple(self._score(chunk, step, everything) for chunk in to_score)
+            hidden = everything.index_select(0, step.sample_rows)
+        else:
+            scored, hidden = (), self._forward(step, step.sample_rows)
         sequence_ids = [chunk.sequence_id for chunk in plan.chunks if chunk.sample]
         if not sequence_ids:
             return RunningStep(None, scored)
-        logits = self._model.logits(hidden.index_select(0, step.sample_rows))
-        samples = self._sampler.sample(logits, sequence_ids)
+        samples = self._sampler.sample(self._model.logits(hidden), sequence_ids)
         self._last_samples = samples.token_ids
         self._sample_of = {sequence_id: index for index, sequence_id in enumerate(sequence_ids)}
         return RunningStep(samples, scored)
 
-    def _forward(self, step: StepInput) -> Tensor:
+    def _forward(self, step: StepInput, rows: Tensor | None) -> Tensor:
         inputs = (step.token_ids, step.positions, step.batch, self._pool.layers)
         hidden = self._graphs.forward(*inputs) if self._graphs is not None else None
-        return self._model.forward(*inputs) if hidden is None else hidden
+        if hidden is None:
+            all_in_order = rows is None or len(rows) == len(step.token_ids)  # each decodes: as the batch has them
+            return self._model.forward(*inputs, None if all_in_order else rows)
+        return hidden if rows is None else hidden.index_select(0, rows)
 
     def _score(self, chunk: SequenceChunk, step: StepInput, hidden: Tensor) -> PromptLogprobs:
         """The logprobs of the prompt tokens after the chunk's. Few ask for them, so this may wait for the device."""

@@ -86,10 +86,16 @@ class TransformersModel:
         self.vocab_size = self.logits(next(head.parameters()).new_zeros(1, self.hidden_size)).shape[-1]
 
     def forward(
-        self, token_ids: Tensor, positions: Tensor, batch: AttentionBatch, pages: tuple[LayerKV, ...]
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        batch: AttentionBatch,
+        pages: tuple[LayerKV, ...],
+        rows: Tensor | None = None,
     ) -> Tensor:
         step = PagedStep(self._attention, self._specs, pages, batch)
-        return self._decoder.hidden_states(token_ids, positions, step)
+        hidden = self._decoder.hidden_states(token_ids, positions, step)
+        return hidden if rows is None else hidden.index_select(0, rows)
 
     def logits(self, hidden: Tensor) -> Tensor:
         logits: Tensor = self._head(inputs_embeds=hidden.unsqueeze(0), use_cache=False).logits

@@ -34,8 +34,10 @@ class SelfAttention:
         self._norm = norm
         self._cos_sin = cos_sin
 
-    def __call__(self, hidden: Tensor, positions: Tensor, batch: AttentionBatch, kv: LayerKV) -> Tensor:
-        """`hidden` `[num_tokens, hidden_size]` to the same shape; writes the step's keys and values to `kv`."""
+    def __call__(
+        self, hidden: Tensor, positions: Tensor, batch: AttentionBatch, kv: LayerKV, rows: Tensor | None = None
+    ) -> Tensor:
+        """`hidden` `[num_tokens, hidden_size]` to the same shape, or to `rows` of it; writes all keys and values."""
         num_tokens = hidden.shape[0]
         fused = self._ops.linear(hidden, self._qkv.weight, self._qkv.bias)
         query, key, value = fused.view(num_tokens, self._num_heads_in_all, -1).split_with_sizes(self._heads, 1)
@@ -43,5 +45,7 @@ class SelfAttention:
             query, key = self._norm(query, key)
         if self._cos_sin is not None:
             self._ops.rotate(query, key, positions, self._cos_sin)
-        attended = self._attention(self._spec, query, key, value, kv, batch)
-        return self._ops.linear(attended.view(num_tokens, -1), self._output.weight, self._output.bias)
+        attended = self._attention(self._spec, query, key, value, kv, batch).view(num_tokens, -1)
+        if rows is not None:
+            attended = attended.index_select(0, rows)
+        return self._ops.linear(attended, self._output.weight, self._output.bias)
