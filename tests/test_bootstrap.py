@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,8 +18,8 @@ from pagemill.settings import Settings
 from pagemill.store.references import ModelReference, resolve
 
 
-def settings_of(**values: object) -> Settings:
-    return Settings.model_validate({"model": "fake", **values})
+def settings_of(**values: Any) -> Settings:
+    return Settings(**{"model": "fake", **values})
 
 
 async def test_load_model_gives_an_engine_that_generates() -> None:

@@ -8,6 +8,7 @@ import pytest
 from pagemill.cli.flags import GROUP_STARTS, add_settings_flags, given_settings
 from pagemill.errors import SettingsError
 from pagemill.settings import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, Settings, flag_of, load_settings
+from pagemill.validated import fields
 
 NOTHING: dict[str, str] = {}
 
@@ -95,13 +96,13 @@ def parser_with_all_flags() -> argparse.ArgumentParser:
     return parser
 
 
-@pytest.mark.parametrize("name", Settings.model_fields)
+@pytest.mark.parametrize("name", fields(Settings))
 def test_every_setting_has_a_flag_whose_help_names_its_variable(name: str) -> None:
     actions = {option: action for action in parser_with_all_flags()._actions for option in action.option_strings}
     action = actions[flag_of(name)]
     assert action.help is not None
     assert ENVIRONMENT_PREFIX + name.upper() in action.help
-    assert (Settings.model_fields[name].description or "no description").replace("%", "%%") in action.help
+    assert (fields(Settings)[name].description or "no description").replace("%", "%%") in action.help
 
 
 def test_help_shows_every_group_of_flags() -> None:
@@ -118,9 +119,9 @@ def test_flags_that_were_not_given_leave_room_for_the_environment() -> None:
 
 
 def test_every_example_value_round_trips_through_its_variable() -> None:
-    defaults = Settings.model_validate({})
+    defaults = Settings()
     environment = {}
-    for name in Settings.model_fields:
+    for name in fields(Settings):
         value = getattr(defaults, name)
         if value not in (None, "", ()):
             environment[ENVIRONMENT_PREFIX + name.upper()] = str(value)

@@ -10,70 +10,69 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ValidationError
 
 from pagemill.errors import SettingsError
+from pagemill.validated import Validated, field, fields
 
 ENVIRONMENT_PREFIX = "PAGEMILL_"
 CONFIG_VARIABLE = "PAGEMILL_CONFIG"
 
 
-class Settings(BaseModel):
+class Settings(Validated):
     """The settings of one server or in-process engine. Units are in the names or descriptions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     # What is served
-    model: str = Field(
+    model: str = field(
         "grist",
         description="what to serve: grist (the demo model that ships inside), a .gguf path, or a Hugging Face folder",
     )
-    served_model_name: tuple[str, ...] = Field(
+    served_model_name: tuple[str, ...] = field(
         (), description="names that clients may call the model; the first is the one reported (default: from MODEL)"
     )
-    backend: Literal["auto", "gguf", "paged", "fake"] = Field(
+    backend: Literal["auto", "gguf", "paged", "fake"] = field(
         "auto",
         description="what runs the model: gguf is llama.cpp, paged is PyTorch, fake a scripted one for load tests; "
         "auto chooses by the model's files",
     )
-    chat_template: str | None = Field(None, description="file with a Jinja chat template, instead of the model's own")
-    keep_alive: str = Field(
+    chat_template: str | None = field(None, description="file with a Jinja chat template, instead of the model's own")
+    keep_alive: str = field(
         "-1", description='how long an idle model stays loaded: seconds, or "5m"; negative: for ever; 0: not at all'
     )
 
     # Where it listens
-    host: str = Field("127.0.0.1", description="address to bind")
-    port: int = Field(11434, ge=0, le=65535, description="port to bind; 0 takes a free one and logs it")
-    uds: str | None = Field(None, description="Unix socket to bind instead of host and port")
-    root_path: str = Field("", description="path prefix, when behind a proxy that strips one")
-    api_key: tuple[str, ...] = Field((), description="keys of which every request but probes must carry one")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    host: str = field("127.0.0.1", description="address to bind")
+    port: int = field(11434, ge=0, le=65535, description="port to bind; 0 takes a free one and logs it")
+    uds: str | None = field(None, description="Unix socket to bind instead of host and port")
+    root_path: str = field("", description="path prefix, when behind a proxy that strips one")
+    api_key: tuple[str, ...] = field((), description="keys of which every request but probes must carry one")
+    log_level: Literal["debug", "info", "warning", "error"] = field("info", description="least level that is logged")
 
     # The engine
-    max_model_len: int | None = Field(
+    max_model_len: int | None = field(
         None,
         ge=1,
         description="longest sequence, prompt and output, in tokens (default: the model's; at most 8192 on gguf, which "
         "reserves it for each sequence)",
     )
-    max_num_seqs: int | None = Field(
+    max_num_seqs: int | None = field(
         None,
         ge=1,
         le=4096,
         description="most sequences that run at once (default: 16, fewer if memory is short; paged: 64, on a GPU 256)",
     )
-    max_num_batched_tokens: int | None = Field(
+    max_num_batched_tokens: int | None = field(
         None, ge=1, description="most tokens in one step; prompts are cut into chunks (default: 512, on a GPU 2048)"
     )
-    max_num_queued_reqs: int = Field(512, ge=0, description="most requests that wait; further ones are answered 503")
-    enable_prefix_caching: bool = Field(True, description="reuse the KV of prompts that begin alike")
-    threads: int | None = Field(
+    max_num_queued_reqs: int = field(512, ge=0, description="most requests that wait; further ones are answered 503")
+    enable_prefix_caching: bool = field(True, description="reuse the KV of prompts that begin alike")
+    threads: int | None = field(
         None, ge=1, description="CPU threads for inference (default: the cores of this machine)"
     )
-    kv_cache_dtype: Literal["auto", "f16", "q8_0", "q4_0", "fp8"] = Field(
+    kv_cache_dtype: Literal["auto", "f16", "q8_0", "q4_0", "fp8"] = field(
         "auto", description="type of cached keys and values; fp8 is for paged on a GPU, the other names are gguf's"
     )
-    kv_cache_memory_bytes: int | None = Field(
+    kv_cache_memory_bytes: int | None = field(
         None,
         ge=1,
         description="most memory for the KV cache (default: 4 GiB, at most half of what is free; on a GPU by "
@@ -81,48 +80,48 @@ class Settings(BaseModel):
     )
 
     # The gguf backend
-    flash_attn: Literal["auto", "on", "off"] = Field("auto", description="flash attention")
-    mmap: bool = Field(True, description="map the model file into memory instead of reading it")
-    mlock: bool = Field(False, description="keep the model from being swapped out")
+    flash_attn: Literal["auto", "on", "off"] = field("auto", description="flash attention")
+    mmap: bool = field(True, description="map the model file into memory instead of reading it")
+    mlock: bool = field(False, description="keep the model from being swapped out")
 
     # The paged backend
-    device: Literal["auto", "cpu", "cuda"] = Field(
+    device: Literal["auto", "cpu", "cuda"] = field(
         "auto", description="where to compute; auto: on a GPU if there is one"
     )
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = field(
         "auto", description="type of weights and activations; auto: the checkpoint's"
     )
-    block_size: int = Field(
+    block_size: int = field(
         16, ge=8, le=256, multiple_of=8, description="tokens in a page of the KV cache, a multiple of 8"
     )
-    gpu_memory_utilization: float = Field(
+    gpu_memory_utilization: float = field(
         0.9,
         gt=0,
         le=1,
         description="part of the GPU's memory that this server may take: weights, KV cache and all else",
     )
-    enforce_eager: bool = Field(False, description="never use CUDA graphs")
-    async_scheduling: bool | None = Field(
+    enforce_eager: bool = field(False, description="never use CUDA graphs")
+    async_scheduling: bool | None = field(
         None, description="prepare a step while the one before it runs (default: on a GPU)"
     )
-    attention_backend: Literal["auto", "torch", "cpu", "triton", "varlen"] = Field(
+    attention_backend: Literal["auto", "torch", "cpu", "triton", "varlen"] = field(
         "auto", description="kernels for attention: cpu and triton are our own; torch runs everywhere"
     )
-    model_impl: Literal["auto", "pagemill", "transformers"] = Field(
+    model_impl: Literal["auto", "pagemill", "transformers"] = field(
         "auto", description="model definition; auto: our own, for other architectures that of transformers"
     )
 
     # Limits on requests
-    max_body_bytes: int = Field(16 * 2**20, ge=1, description="largest request body; larger ones are answered 413")
-    max_n: int = Field(128, ge=1, description="most completions of one prompt (n)")
-    max_prompts: int = Field(128, ge=1, description="most prompts in one request")
-    max_messages: int = Field(4096, ge=1, description="most messages in one chat request")
-    max_stop: int = Field(32, ge=0, description="most stop strings or stop tokens in one request")
-    max_logprobs: int = Field(20, ge=0, description="most alternatives for a token's logprobs")
-    max_logit_bias: int = Field(1024, ge=0, description="most entries in logit_bias, and in allowed_token_ids")
-    request_timeout_s: float = Field(0, ge=0, description="longest time a request may take; 0: no limit")
-    drain_timeout_s: float = Field(30, ge=0, description="time that running requests get to end at shutdown")
-    retry_after_s: int = Field(1, ge=1, description="the Retry-After that a 503 carries")
+    max_body_bytes: int = field(16 * 2**20, ge=1, description="largest request body; larger ones are answered 413")
+    max_n: int = field(128, ge=1, description="most completions of one prompt (n)")
+    max_prompts: int = field(128, ge=1, description="most prompts in one request")
+    max_messages: int = field(4096, ge=1, description="most messages in one chat request")
+    max_stop: int = field(32, ge=0, description="most stop strings or stop tokens in one request")
+    max_logprobs: int = field(20, ge=0, description="most alternatives for a token's logprobs")
+    max_logit_bias: int = field(1024, ge=0, description="most entries in logit_bias, and in allowed_token_ids")
+    request_timeout_s: float = field(0, ge=0, description="longest time a request may take; 0: no limit")
+    drain_timeout_s: float = field(30, ge=0, description="time that running requests get to end at shutdown")
+    retry_after_s: int = field(1, ge=1, description="the Retry-After that a 503 carries")
 
 
 def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
@@ -144,7 +143,7 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] | Non
     for name, value in given.items():
         values[name], sources[name] = value, flag_of(name)
     try:
-        return Settings.model_validate(values)
+        return Settings(**values)
     except ValidationError as error:
         raise SettingsError(_explain(error, sources)) from error
 
@@ -156,7 +155,7 @@ def flag_of(name: str) -> str:
 
 def is_list(name: str) -> bool:
     """Whether a field takes several values (flags repeat it, variables separate them by commas)."""
-    return isinstance(Settings.model_fields[name].default, tuple)
+    return isinstance(fields(Settings)[name].default, tuple)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -173,7 +172,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name in Settings.model_fields:
+    for name in fields(Settings):
         text = environment.get(ENVIRONMENT_PREFIX + name.upper())
         if text is not None and text != "":
             found[name] = tuple(part.strip() for part in text.split(",") if part.strip()) if is_list(name) else text

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from pydantic import Field
 from starlette.requests import Request
 from starlette.types import Message
 
@@ -18,7 +17,7 @@ class Inner(WireModel):
 
 
 class Body(WireModel):
-    items: list[Inner] = Field(default_factory=list)
+    items: list[Inner] | None = None
     value: str | list[str] | None = None
     number: float | None = None
 

@@ -6,6 +6,7 @@ from cli.conftest import Command
 from pagemill import __version__
 from pagemill.cli.main import VERBS
 from pagemill.settings import Settings, flag_of
+from pagemill.validated import fields
 
 
 def test_help_names_every_verb(pagemill: Command) -> None:
@@ -23,7 +24,7 @@ def test_every_verb_has_help(pagemill: Command, verb: str) -> None:
 
 def test_help_of_serve_names_every_setting(pagemill: Command) -> None:
     text = pagemill("serve", "--help").out
-    assert [name for name in Settings.model_fields if flag_of(name) not in text] == []
+    assert [name for name in fields(Settings) if flag_of(name) not in text] == []
 
 
 def test_no_verb_prints_help_and_is_wrong_usage(pagemill: Command) -> None:

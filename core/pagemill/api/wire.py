@@ -8,27 +8,28 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ValidationError
 from starlette.requests import Request
 
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
+from pagemill.validated import Validated
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model", bound="WireModel")
 
 MAX_SHOWN_VALUE = 120  # characters of a wrong value that an error message repeats
 
 
-class WireModel(BaseModel):
+class WireModel(Validated):
     """Base of request bodies: no type coercion beyond JSON's own, no NaN, unknown fields are an error (unless null:
     that asks for nothing). `hints` says for some unknown fields what to do instead.
     """
 
     hints: ClassVar[Mapping[str, str]] = {}
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True, protected_namespaces=())
+    strict = True
 
 
 async def read_json(request: Request, model: type[Model]) -> Model:
@@ -47,7 +48,7 @@ async def read_json(request: Request, model: type[Model]) -> Model:
 
 def _validate(body: bytes, model: type[Model]) -> Model:
     try:
-        return model.model_validate_json(body)
+        return model.from_json(body)
     except ValidationError as error:
         item = _first_error(error)
         if item is not None:
@@ -64,7 +65,7 @@ def _first_error(error: ValidationError) -> "ErrorDetails | None":
     return None
 
 
-def _explain(item: "ErrorDetails", body: bytes, model: type[BaseModel]) -> InvalidRequestError:
+def _explain(item: "ErrorDetails", body: bytes, model: type[Validated]) -> InvalidRequestError:
     if item["type"] == "json_invalid":
         return InvalidRequestError(f"the request body is not valid JSON: {item['ctx']['error']}")
     path = _path_in(_parse(body), item["loc"], item["type"])

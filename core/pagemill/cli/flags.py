@@ -9,9 +9,8 @@ from collections.abc import Collection
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pydantic.fields import FieldInfo
-
 from pagemill.settings import ENVIRONMENT_PREFIX, Settings, flag_of, is_list
+from pagemill.validated import Field, fields
 
 # The first setting of each group in `--help`; those that follow it in Settings belong to it too.
 GROUP_STARTS = {
@@ -25,7 +24,7 @@ GROUP_STARTS = {
 METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
 
 
-def add_settings_flags(parser: argparse.ArgumentParser, names: Collection[str] = tuple(Settings.model_fields)) -> None:
+def add_settings_flags(parser: argparse.ArgumentParser, names: Collection[str] = tuple(fields(Settings))) -> None:
     """A flag for each of the settings, grouped as in `Settings`, and `--config`."""
     parser.add_argument(
         "--config",
@@ -35,7 +34,7 @@ def add_settings_flags(parser: argparse.ArgumentParser, names: Collection[str] =
     )
     group: argparse._ArgumentGroup | None = None
     title = ""
-    for name, field in Settings.model_fields.items():
+    for name, field in fields(Settings).items():
         if name in GROUP_STARTS:
             title, group = GROUP_STARTS[name], None
         if name in names:
@@ -45,11 +44,11 @@ def add_settings_flags(parser: argparse.ArgumentParser, names: Collection[str] =
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """Those settings (and `config`) that were given as flags, for `load_settings`."""
-    names = ("config", *Settings.model_fields)
+    names = ("config", *fields(Settings))
     return {name: value for name, value in vars(arguments).items() if name in names}
 
 
-def _add_flag(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> None:
+def _add_flag(group: argparse._ArgumentGroup, name: str, field: Field) -> None:
     options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": _help(name, field)}
     if field.annotation in (bool, bool | None):
         options["action"] = argparse.BooleanOptionalAction
@@ -60,7 +59,7 @@ def _add_flag(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> No
     group.add_argument(flag_of(name), **options)
 
 
-def _help(name: str, field: FieldInfo) -> str:
+def _help(name: str, field: Field) -> str:
     notes = [ENVIRONMENT_PREFIX + name.upper()]
     if is_list(name):
         notes.insert(0, "repeatable")

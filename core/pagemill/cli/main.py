@@ -47,8 +47,6 @@ VERBS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    # We use no pydantic plugins, and looking for some reads the metadata of every installed distribution.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     gc.disable()  # imports make no garbage, but looking for it takes a tenth of their time
     parser, chosen = _parse(argv)
     gc.enable()

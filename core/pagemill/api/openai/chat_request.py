@@ -6,32 +6,30 @@ with the values that ask for nothing.
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, model_validator
-
 from pagemill.api.openai.fields import GenerationFields, check_count, only
 from pagemill.api.openai.messages import Message
 from pagemill.api.wire import shown
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
 from pagemill.settings import Settings
+from pagemill.validated import After
 
 RESERVED_TEMPLATE_NAMES = frozenset(
     {"self", "messages", "tools", "add_generation_prompt", "continue_final_message", "bos_token", "eos_token"}
 )
 
 
-def _text_format(value: Any) -> Any:
+def _text_format(value: Any, name: str) -> Any:
     if value is not None and value != {"type": "text"}:
         raise UnsupportedParameterError(
-            f"response_format {shown(value)} is not supported in this version: only {{'type': 'text'}}",
-            param="response_format",
+            f"{name} {shown(value)} is not supported in this version: only {{'type': 'text'}}", param=name
         )
     return value
 
 
-def _template_kwargs(value: dict[str, Any] | None) -> dict[str, Any] | None:
-    for name in value or {}:
-        if name in RESERVED_TEMPLATE_NAMES:
-            raise InvalidRequestError(f"chat_template_kwargs may not set {name!r}", param="chat_template_kwargs")
+def _template_kwargs(value: dict[str, Any] | None, name: str) -> dict[str, Any] | None:
+    for key in value or {}:
+        if key in RESERVED_TEMPLATE_NAMES:
+            raise InvalidRequestError(f"{name} may not set {key!r}", param=name)
     return value
 
 
@@ -47,9 +45,9 @@ class ChatCompletionRequest(GenerationFields):
 
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
-    chat_template_kwargs: Annotated[dict[str, Any] | None, AfterValidator(_template_kwargs)] = None
+    chat_template_kwargs: Annotated[dict[str, Any] | None, After(_template_kwargs)] = None
 
-    response_format: Annotated[Any, AfterValidator(_text_format)] = None
+    response_format: Annotated[Any, After(_text_format)] = None
     tools: Annotated[Any, only(None, [])] = None
     tool_choice: Annotated[Any, only(None, "none")] = None
     parallel_tool_calls: bool | None = None  # either value asks for nothing, as there are no tools
@@ -59,8 +57,8 @@ class ChatCompletionRequest(GenerationFields):
     reasoning_effort: Annotated[Any, only(None, "none")] = None
     modalities: Annotated[Any, only(None, ["text"])] = None
 
-    @model_validator(mode="after")
-    def _check_chat(self) -> "ChatCompletionRequest":
+    def check_together(self) -> None:
+        super().check_together()
         if not self.messages:
             raise InvalidRequestError("messages must not be empty", param="messages")
         if self.add_generation_prompt and self.continue_final_message:
@@ -72,7 +70,6 @@ class ChatCompletionRequest(GenerationFields):
         if self.top_logprobs is not None and self.top_logprobs < 0:
             raise InvalidRequestError(f"top_logprobs must be at least 0, got {self.top_logprobs}", param="top_logprobs")
         self._check_max_tokens()
-        return self
 
     def _check_max_tokens(self) -> None:
         old, new = self.max_tokens, self.max_completion_tokens

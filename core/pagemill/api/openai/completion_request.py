@@ -5,33 +5,32 @@ Owns no state. A prompt is a text, a list of texts, a list of token ids, or a li
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, model_validator
-
 from pagemill.api.openai.fields import GenerationFields, check_count
 from pagemill.api.wire import shown
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
 from pagemill.settings import Settings
+from pagemill.validated import After
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
 
 
-def _no_suffix(value: str | None) -> str | None:
+def _no_suffix(value: str | None, name: str) -> str | None:
     if value:
-        raise UnsupportedParameterError(f"suffix {shown(value)} is not supported", param="suffix")
+        raise UnsupportedParameterError(f"{name} {shown(value)} is not supported", param=name)
     return value
 
 
-def _prompts(value: Any) -> list[str | tuple[int, ...]]:
+def _prompts(value: Any, name: str) -> list[str | tuple[int, ...]]:
     """The prompts, one or many, each a text or token ids."""
     if isinstance(value, str):
-        return [_text(value, "prompt")]
+        return [_text(value, name)]
     if _is_token_ids(value):
         return [tuple(value)]
     if not isinstance(value, list):
-        raise _wrong(value, "prompt")
+        raise _wrong(value, name)
     if not value:
-        raise InvalidRequestError("prompt must not be empty", param="prompt")
-    return [_prompt(item, f"prompt[{index}]") for index, item in enumerate(value)]
+        raise InvalidRequestError(f"{name} must not be empty", param=name)
+    return [_prompt(item, f"{name}[{index}]") for index, item in enumerate(value)]
 
 
 def _prompt(value: Any, path: str) -> str | tuple[int, ...]:
@@ -63,16 +62,15 @@ def _wrong(value: Any, path: str) -> InvalidRequestError:
 class CompletionRequest(GenerationFields):
     """Texts to continue."""
 
-    prompt: Annotated[Any, AfterValidator(_prompts)]  # list[str | tuple[int, ...]]
+    prompt: Annotated[Any, After(_prompts)]  # list[str | tuple[int, ...]]
     logprobs: int | None = None
     echo: bool | None = None
-    suffix: Annotated[str | None, AfterValidator(_no_suffix)] = None
+    suffix: Annotated[str | None, After(_no_suffix)] = None
 
-    @model_validator(mode="after")
-    def _check_logprobs(self) -> "CompletionRequest":
+    def check_together(self) -> None:
+        super().check_together()
         if self.logprobs is not None and self.logprobs < 0:
             raise InvalidRequestError(f"logprobs must be at least 0, got {self.logprobs}", param="logprobs")
-        return self
 
     def max_output_tokens(self) -> int:
         return DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens

@@ -8,38 +8,35 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BeforeValidator, ValidationInfo, model_validator
-
 from pagemill.api.wire import WireModel, shown
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
 from pagemill.generation import SamplingParams
 from pagemill.settings import Settings
+from pagemill.validated import After, Before
 
 TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,17}")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 STRUCTURED_HINT = "its new name is structured_outputs (or response_format), which this version does not support"
 
 
-def only(*values: object) -> AfterValidator:
+def only(*values: object) -> After:
     """Accept just these values, the ones that ask for what this server does anyway."""
 
-    def check(value: Any, info: ValidationInfo) -> Any:
+    def check(value: Any, name: str) -> Any:
         if not any(value == allowed and type(value) is type(allowed) for allowed in values):
-            raise UnsupportedParameterError(f"{info.field_name} {shown(value)} is not supported", param=info.field_name)
+            raise UnsupportedParameterError(f"{name} {shown(value)} is not supported", param=name)
         return value
 
-    return AfterValidator(check)
+    return After(check)
 
 
-def _as_list(value: object) -> object:
+def _as_list(value: object, name: str) -> object:
     return [value] if isinstance(value, str) else value
 
 
-def _request_id(value: str | None) -> str | None:
+def _request_id(value: str | None, name: str) -> str | None:
     if value is not None and not REQUEST_ID.fullmatch(value):
-        raise InvalidRequestError(
-            f"request_id must be 1 to 128 letters, digits or '._:-', got {shown(value)}", param="request_id"
-        )
+        raise InvalidRequestError(f"{name} must be 1 to 128 letters, digits or '._:-', got {shown(value)}", param=name)
     return value
 
 
@@ -64,7 +61,7 @@ class GenerationFields(WireModel):
     max_tokens: int | None = None
     n: int | None = None
     best_of: int | None = None
-    stop: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
+    stop: Annotated[list[str] | None, Before(_as_list)] = None
     seed: int | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -89,11 +86,10 @@ class GenerationFields(WireModel):
     priority: int | None = None
     prompt_logprobs: int | None = None
     truncate_prompt_tokens: int | None = None
-    request_id: Annotated[str | None, AfterValidator(_request_id)] = None
+    request_id: Annotated[str | None, After(_request_id)] = None
     return_token_ids: bool | None = None
 
-    @model_validator(mode="after")
-    def _check_consistency(self) -> "GenerationFields":
+    def check_together(self) -> None:
         if self.stream_options is not None and not self.stream:
             raise InvalidRequestError("stream_options is only allowed when stream is true", param="stream_options")
         if self.best_of is not None and self.best_of != self.num_choices:
@@ -108,7 +104,6 @@ class GenerationFields(WireModel):
                 f"truncate_prompt_tokens must be at least 1, or -1 for as many as fit, got {truncation}",
                 param="truncate_prompt_tokens",
             )
-        return self
 
     @property
     def num_choices(self) -> int:

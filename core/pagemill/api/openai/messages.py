@@ -8,18 +8,17 @@ template's business: they pass as they are, but for nulls (which mean absent) an
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from pagemill.api.wire import shown
+from pagemill.api.wire import WireModel, shown
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
+from pagemill.validated import field
 
 
-class Message(BaseModel):
+class Message(WireModel):
     """One message. Fields that are not named here pass to the template."""
 
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    unknown_fields = "allow"
 
-    role: str = Field(min_length=1)
+    role: str = field(min_length=1)
     content: str | list[dict[str, Any]] | None = None
 
 
@@ -34,7 +33,7 @@ def template_messages(messages: list[Message]) -> list[dict[str, object]]:
 
 
 def _template_message(message: Message, path: str) -> dict[str, object]:
-    extra = {name: value for name, value in (message.model_extra or {}).items() if value is not None}
+    extra = {name: value for name, value in message.further_fields.items() if value is not None}
     if message.content is None and message.role != "assistant":
         raise InvalidRequestError(f"{path}.content is required", param=f"{path}.content")
     if "tool_calls" in extra:

@@ -5,7 +5,6 @@ Owns no state. A request holds a lease while it is answered, so a model that was
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import model_validator
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -34,16 +33,14 @@ class TokenizeRequest(WireModel):
     chat_template_kwargs: dict[str, Any] | None = None
     return_token_strs: bool = False
 
-    @model_validator(mode="after")
-    def _one_kind_of_input(self) -> "TokenizeRequest":
+    def check_together(self) -> None:
         if (self.prompt is None) == (self.messages is None):
             raise InvalidRequestError("give either prompt or messages", param="prompt")
         if self.prompt is not None:
             for name in CHAT_FIELDS:
-                if name in self.model_fields_set:
+                if name in self.given_fields:
                     message = f"{name} goes with messages, not with prompt, got {shown(getattr(self, name))}"
                     raise UnsupportedParameterError(message, param=name)
-        return self
 
 
 class DetokenizeRequest(WireModel):
