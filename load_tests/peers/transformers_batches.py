@@ -27,7 +27,7 @@ def options(way: str, num_clients: int, max_model_len: int) -> dict[str, int]:
     """Fields of ContinuousBatchingConfig, chosen for speed.
 
     On a CPU every query of a step is multiplied with the keys of all sequences, under a mask. So it runs at most 16 at
-    once, whatever the number of clients (at 64 it makes a third of the tokens), with the pages that these can need.
+    once, whatever the number of clients, with the pages that these can need.
     """
     if way != "continuous":
         return {}
