@@ -83,7 +83,7 @@ class Decoder:
         return self._enter(self._norm, added, residual)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        logits = self._ops.linear(hidden, self._head).float()
+        logits = self._ops.linear_float32(hidden, self._head)
         if self.config.logits_divisor != 1.0:
             logits.div_(self.config.logits_divisor)
         if self.config.logits_soft_cap is not None:

@@ -14,12 +14,6 @@ import pytest
 from pagemill.backends.paged.native import build
 
 KERNELS = "import torch; from pagemill.backends.paged.native.library import load_kernels; print(load_kernels()._name)"
-OPENMP = """
-import torch
-from pagemill.backends.paged.ops.native_ops import NativeOps
-NativeOps(torch.float32).rms_norm(torch.ones(999, 99), torch.ones(99), 1e-5)
-print(*{line.split()[-1] for line in open("/proc/self/maps") if "libgomp" in line or "libomp" in line})
-"""
 CHOICE = """
 import torch, logging
 logging.basicConfig(level="WARNING")
@@ -53,11 +47,6 @@ def test_processes_that_build_at_once_all_load_one_library(tmp_path: Path) -> No
     written = library.stat().st_mtime_ns
     assert run(KERNELS, environment).returncode == 0
     assert library.stat().st_mtime_ns == written
-
-
-def test_kernels_and_torch_share_one_openmp_runtime() -> None:
-    done = run(OPENMP, {})
-    assert len(done.stdout.split()) == 1, done.stdout + done.stderr
 
 
 def test_without_a_compiler_torch_does_the_work_and_one_warning_says_so(tmp_path: Path) -> None:

@@ -94,6 +94,9 @@ def test_linear_multiplies_by_the_prepared_weight(
         expected = x.double() @ weight.double().T
         close(ops.linear(x, prepared), expected, sums=size)
         close(ops.linear(x, prepared, bias), expected + bias.double(), sums=size)
+        wide = ops.linear_float32(x, prepared)
+        assert wide.dtype is torch.float32
+        close(wide if prepared.dim() == 4 else wide.to(x.dtype), expected, sums=size)
 
 
 def test_linear_reads_strided_rows() -> None:

@@ -4,9 +4,8 @@
  *
  * Everything is transposed: scores are `[keys][rows]`, a row being one head of one token, and sums `[head_dim][rows]`. So
  * keys enter the product as they lie in their pages, and the softmax runs down columns without sums across a vector. */
-#include <omp.h>
-
 #include "matmul.h"
+#include "team.h"
 
 typedef struct {
     int64_t sequence, query_start, query_len, context_len;
@@ -41,7 +40,7 @@ typedef struct {
     float *partial; /* of each head: maximum, sum, and sums of values; null: the answer goes into the output */
 } task_t;
 
-enum { BLOCK_KEYS = 64, TILE_QUERIES = 96 };
+enum { BLOCK_KEYS = 64, TILE_QUERIES = 96, MIN_SHARED_WRITES = 32 };
 #define UNSEEN (-1e30f) /* the score of what a query may not see; finite, so that no difference of two is a NaN */
 
 INLINE int64_t round_up(int64_t x, int64_t multiple) { return (x + multiple - 1) / multiple * multiple; }

@@ -241,28 +241,49 @@ static void TYPED(prefill_)(const step_t *step, const layer_t *layer, int64_t in
     TYPED(attend_)(step, layer, &task, memory);
 }
 
+/* One layer's job for the team. */
+typedef struct {
+    const step_t *step;
+    const layer_t *layer;
+    float *memory, *partials;
+    int64_t scratch, num_prefill_tasks, shares;
+} TYPED(attention_);
+
+static void TYPED(write_share_)(void *job, long share, int member) {
+    (void)member;
+    const TYPED(attention_) *a = job;
+    int64_t end = share_start(a->step->num_tokens, a->shares, share + 1);
+    for (int64_t token = share_start(a->step->num_tokens, a->shares, share); token < end; token++)
+        TYPED(write_)(a->step, a->layer, token);
+}
+
+static void TYPED(attend_task_)(void *job, long task, int member) {
+    const TYPED(attention_) *a = job;
+    float *mine = a->memory + member * a->scratch;
+    if (task < a->num_prefill_tasks) TYPED(prefill_)(a->step, a->layer, task, mine);
+    else TYPED(decode_)(a->step, a->layer, task - a->num_prefill_tasks, a->partials, mine);
+}
+
+static void TYPED(merge_sequence_)(void *job, long sequence, int member) {
+    (void)member;
+    const TYPED(attention_) *a = job;
+    for (int64_t head = 0; head < a->layer->num_heads; head++)
+        TYPED(merge_)(a->step, a->layer, sequence * a->layer->num_heads + head, a->partials);
+}
+
 void TYPED(pagemill_attention_)(const step_t *step, const layer_t *layer) {
-    int64_t group = layer->num_heads / layer->num_kv_heads, tokens = tile_tokens(group);
-    int64_t num_decodes = step->num_decodes * layer->num_kv_heads * step->num_splits, num_tasks = num_decodes;
+    int64_t group = layer->num_heads / layer->num_kv_heads, tokens = tile_tokens(group), num_prefill_tasks = 0;
     for (int64_t i = 0; i < step->num_prefills; i++)
-        num_tasks += (step->prefills[i].query_len + tokens - 1) / tokens * layer->num_kv_heads;
+        num_prefill_tasks += (step->prefills[i].query_len + tokens - 1) / tokens * layer->num_kv_heads;
+    int64_t num_decode_tasks = step->num_decodes * layer->num_kv_heads * step->num_splits;
     int64_t scratch = round_up(scratch_floats(group, layer->head_dim), 16);
-    float *memory = (float *)(((uintptr_t)step->workspace + 63) / 64 * 64), *partials = memory + step->threads * scratch;
-#pragma omp parallel num_threads(step->threads) if (step->threads > 1)
-    {
-        float *mine = memory + omp_get_thread_num() * scratch;
-#pragma omp for schedule(static)
-        for (int64_t token = 0; token < step->num_tokens; token++) TYPED(write_)(step, layer, token);
-#pragma omp for schedule(dynamic)
-        for (int64_t task = 0; task < num_tasks; task++) {
-            if (task < num_tasks - num_decodes) TYPED(prefill_)(step, layer, task, mine);
-            else TYPED(decode_)(step, layer, task - (num_tasks - num_decodes), partials, mine);
-        }
-        if (step->num_splits > 1) {
-#pragma omp for schedule(static)
-            for (int64_t head = 0; head < step->num_decodes * layer->num_heads; head++) TYPED(merge_)(step, layer, head, partials);
-        }
-    }
+    float *memory = (float *)(((uintptr_t)step->workspace + 63) / 64 * 64);
+    int writers = step->num_tokens >= MIN_SHARED_WRITES ? step->threads : 1;
+    TYPED(attention_) job = {step,    layer, memory, memory + step->threads * scratch,
+                             scratch, num_prefill_tasks, share_count(step->num_tokens, writers)};
+    run_tasks(TYPED(write_share_), &job, job.shares, writers);
+    run_tasks(TYPED(attend_task_), &job, num_prefill_tasks + num_decode_tasks, step->threads);
+    if (step->num_splits > 1) run_tasks(TYPED(merge_sequence_), &job, step->num_decodes, step->threads);
 }
 
 #undef JOIN_

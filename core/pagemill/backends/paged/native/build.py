@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-SOURCES = ("attention.c", "linear.c", "ops.c")
-HEADERS = ("attention_typed.h", "kernels.h", "matmul.h", "ops_typed.h")
+SOURCES = ("attention.c", "linear.c", "ops.c", "team.c")
+HEADERS = ("attention_typed.h", "kernels.h", "matmul.h", "ops_typed.h", "team.h")
 # Neither errno nor traps matter here; sums keep their order where they are not said to be free, so no -ffast-math.
 FLAGS = (
     "-std=c11",
@@ -26,6 +26,8 @@ FLAGS = (
     "-ffp-contract=fast",
     "-fno-math-errno",
     "-fno-trapping-math",
+    "-fopenmp-simd",
+    "-pthread",
     "-Wno-psabi",
     "-fPIC",
     "-shared",
@@ -86,14 +88,14 @@ def cpu_features() -> frozenset[str]:
 
 
 @cache
-def library_name(variant: str, *, linked: bool = False) -> str:
+def library_name(variant: str) -> str:
     here = Path(__file__).parent
     contents = [(here / name).read_text() for name in SOURCES + HEADERS]
-    return f"kernels-{_digest([*FLAGS, *contents])}-{variant}{'-linked' if linked else ''}.so"
+    return f"kernels-{_digest([*FLAGS, *contents])}-{variant}.so"
 
 
 def find_compiler() -> str:
-    """The C compiler's path. GCC first: its OpenMP runtime is the one that torch brings.
+    """The C compiler's path: `$CC`, or GCC before others, with which the kernels were measured.
 
     Raises:
         BuildError: there is none.
@@ -104,24 +106,23 @@ def find_compiler() -> str:
     raise BuildError("there is no C compiler (cc) on the PATH")
 
 
-def build(directory: Path, variant: Variant, compiler: str, *, linked: bool = False) -> Path:
+def build(directory: Path, variant: Variant, compiler: str) -> Path:
     """Build into the directory, which is made if need be. Processes that do so at once each write a file of their own
-    and put it in place whole. Not `linked`, the library takes its OpenMP runtime from what the process has loaded.
+    and put it in place whole.
 
     Raises:
         BuildError: the compiler failed, or the directory can't be written.
     """
     here = Path(__file__).parent
-    target = directory / library_name(variant.name, linked=linked)
+    target = directory / library_name(variant.name)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory, prefix=".build-") as scratch:
             objects = [
-                _run([compiler, *FLAGS[:-1], *variant.flags, "-fopenmp", "-c", str(here / source)], scratch, source)
+                _run([compiler, *FLAGS[:-1], *variant.flags, "-c", str(here / source)], scratch, source)
                 for source in SOURCES
             ]
-            openmp = ["-fopenmp"] if linked else []
-            library = _run([compiler, *FLAGS, *openmp, *objects, "-lm"], scratch, target.name)
+            library = _run([compiler, *FLAGS, *objects, "-lm"], scratch, target.name)
             os.replace(library, target)
     except OSError as error:
         raise BuildError(f"{directory}: {error}") from error

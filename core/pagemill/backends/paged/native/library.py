@@ -1,7 +1,5 @@
-"""Loads the C kernels: prebuilt beside the package, or from the cache folder, or built into it now.
-
-Torch is loaded first, so that kernels and torch share one OpenMP runtime and one set of threads. Owns no state but what
-the process has loaded.
+"""Loads the C kernels: prebuilt beside the package, or from the cache folder, or built into it now. Owns no state but
+what the process has loaded; imports no torch.
 """
 
 import ctypes
@@ -10,12 +8,9 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import torch  # noqa: F401  its OpenMP runtime comes first
-
 from pagemill.backends.paged.native.build import (
     PREBUILT,
     BuildError,
-    Variant,
     build,
     cpu_features,
     find_compiler,
@@ -82,7 +77,7 @@ def load_kernels() -> ctypes.CDLL:
     library.pagemill_attention_workspace.restype = _LONG
     if library.pagemill_multiplies_bf16():
         library.pagemill_pack_weight.argtypes = [_POINTER, _POINTER, _LONG, _LONG, _INT]
-        library.pagemill_linear.argtypes = [_POINTER, _LONG, _POINTER, _POINTER, _POINTER, _LONG, _LONG, _LONG, _INT]
+        library.pagemill_linear.argtypes = [_POINTER, _LONG, *[_POINTER] * 3, _LONG, _LONG, _LONG, _INT, _INT]
     return library
 
 
@@ -116,19 +111,14 @@ def _candidates() -> Iterator[Path]:
 def _build() -> ctypes.CDLL:
     compiler = find_compiler()
     variant = native_variant(compiler)
-    library = _cached(variant, compiler, linked=False) or _cached(variant, compiler, linked=True)
+    path = cache_folder() / library_name(variant.name)
+    library = _open(path if path.is_file() else build(cache_folder(), variant, compiler))
     if library is None:
-        raise BuildError(f"what {compiler} builds can't be loaded: it lacks its OpenMP runtime")
+        raise BuildError(f"what {compiler} builds can't be loaded")
     return library
 
 
-def _cached(variant: Variant, compiler: str, *, linked: bool) -> ctypes.CDLL | None:
-    path = cache_folder() / library_name(variant.name, linked=linked)
-    return _open(path if path.is_file() else build(cache_folder(), variant, compiler, linked=linked))
-
-
 def _open(path: Path) -> ctypes.CDLL | None:
-    """None if a symbol is missing: an OpenMP runtime of another name than torch's."""
     try:
         return ctypes.CDLL(str(path))
     except OSError:

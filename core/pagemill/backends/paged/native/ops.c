@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "kernels.h"
+#include "team.h"
 
 enum { ACTIVATION_SILU, ACTIVATION_GELU_TANH, ACTIVATION_GELU };
 

@@ -44,6 +44,12 @@ class Ops(Protocol):
         """`x @ weight.T + bias`. `x` `[num_tokens, in]`, `weight` `[out, in]` as `prepare_weight` returned it."""
         ...
 
+    def linear_float32(self, x: Tensor, weight: Tensor) -> Tensor:
+        """`linear` without a bias, its result float32 whatever x is: for logits. Not rounded to x's dtype before, where
+        that costs nothing.
+        """
+        ...
+
     def prepare_weight(self, weight: Tensor) -> Tensor:
         """The weight in the form in which `linear` is fastest; called once for each, after loading. May return it
         unchanged. The given one is not used any more.

@@ -73,12 +73,20 @@ class NativeOps:
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if weight.dim() == 2:
             return functional.linear(x, weight, bias)
+        return self._multiply(x, weight, bias, self._dtype)
+
+    def linear_float32(self, x: Tensor, weight: Tensor) -> Tensor:
+        if weight.dim() == 2:
+            return functional.linear(x, weight).float()
+        return self._multiply(x, weight, None, torch.float32)
+
+    def _multiply(self, x: Tensor, packed: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
         num_tokens, size = x.shape
-        columns = weight.shape[0] * PANEL
-        output = torch.empty((num_tokens, columns), dtype=self._dtype)
+        columns = packed.shape[0] * PANEL
+        output = torch.empty((num_tokens, columns), dtype=dtype)
         self._linear(
-            x.data_ptr(), x.stride(0), weight.data_ptr(), None if bias is None else bias.data_ptr(), output.data_ptr(),
-            num_tokens, columns, size, self._num_threads,
+            x.data_ptr(), x.stride(0), packed.data_ptr(), None if bias is None else bias.data_ptr(), output.data_ptr(),
+            num_tokens, columns, size, dtype is torch.float32, self._num_threads,
         )  # fmt: skip
         return output
 

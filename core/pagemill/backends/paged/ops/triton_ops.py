@@ -104,6 +104,9 @@ class TritonOps:
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return functional.linear(x, weight, bias)
 
+    def linear_float32(self, x: Tensor, weight: Tensor) -> Tensor:
+        return functional.linear(x, weight).float()
+
     def prepare_weight(self, weight: Tensor) -> Tensor:
         return weight
 
