@@ -21,7 +21,7 @@
 
 enum {
     MAX_MEMBERS = 256,
-    SPINS = 2000, /* some 30 us: what lies between two operations of a step */
+    SPINS = 4000, /* some 60 us: more than lies between two operations of a step */
 };
 #define CLOSED 0xFFFFFFFFu /* no task to take while a job is being written */
 
