@@ -35,8 +35,11 @@ class Loaded(NamedTuple):
 
 def load(options: argparse.Namespace, loaded: "Future[Loaded]") -> None:
     """Load the model with as much KV as the others make."""
-    c = load_library().c
-    model = c.llama_model_load_from_file(os.fsencode(options.model), c.llama_model_default_params())
+    library = load_library()
+    c = library.c
+    model, _ = library.attempt(
+        lambda: c.llama_model_load_from_file(os.fsencode(options.model), c.llama_model_default_params())
+    )
     params = c.llama_context_default_params()
     params.n_seq_max = options.max_num_seqs
     params.n_ctx = options.max_num_seqs * options.max_model_len
@@ -45,9 +48,8 @@ def load(options: argparse.Namespace, loaded: "Future[Loaded]") -> None:
     params.n_threads = params.n_threads_batch = options.threads
     params.flash_attn_type = 1
     params.kv_unified = False
-    loaded.set_result(
-        Loaded(c, c.llama_model_get_vocab(model), c.llama_init_from_model(model, params), c.llama_sampler_init_greedy())
-    )
+    context, _ = library.attempt(lambda: c.llama_init_from_model(model, params))
+    loaded.set_result(Loaded(c, c.llama_model_get_vocab(model), context, c.llama_sampler_init_greedy()))
 
 
 def tokenize(loaded: Loaded, text: str) -> Any:

@@ -124,8 +124,7 @@ def create_context(model: Model, options: GGUFOptions, capacity: Capacity) -> Co
         raise ModelLoadError(f"max_num_seqs {capacity.max_num_seqs} is beyond llama.cpp's limit of {MAX_SLOTS}")
     num_outputs = max(capacity.max_num_seqs, MIN_OUTPUTS)
     params = _context_params(model, options, capacity, num_outputs)
-    with model.library.captured_errors() as errors:
-        handle = model.library.c.llama_init_from_model(model.handle, params)
+    handle, errors = model.library.attempt(lambda: model.library.c.llama_init_from_model(model.handle, params))
     if not handle:
         raise ModelLoadError(f"can't make a context for {model.path}: {reason_of(errors)}")
     if not model.library.c.llama_get_memory(handle):

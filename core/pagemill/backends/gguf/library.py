@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -55,6 +55,26 @@ class Library:
     c: ModuleType
     router: LogRouter
     callback: object  # the C function pointer of router.write; kept here so that it is never freed
+    silence: object  # a C function pointer that does nothing
+
+    def attempt(self, load: Callable[[], int | None]) -> tuple[int | None, list[str]]:
+        """The pointer that `load` gives and, if it is null, the error lines that say why.
+
+        llama.cpp writes a thousand lines while it loads, has no level to stop them, and for each of ours the GIL is
+        taken, for which the imports beside the load compete: 10 to 20 ms of a cold start. So, unless the log shows
+        them, nothing listens; if it fails, `load` is called again for the reason. A decode that fails meanwhile on
+        another model's thread goes without its details.
+        """
+        if not logger.isEnabledFor(DEBUG):
+            self._listen_with(self.silence)
+            try:
+                pointer = load()
+            finally:
+                self._listen_with(self.callback)
+            if pointer:
+                return pointer, []
+        with self.captured_errors() as errors:
+            return load(), errors
 
     @contextmanager
     def captured_errors(self) -> Iterator[list[str]]:
@@ -65,6 +85,9 @@ class Library:
             yield lines
         finally:
             del self.router.captures[threading.get_ident()]
+
+    def _listen_with(self, callback: object) -> None:
+        self.c.llama_log_set(callback, ctypes.c_void_p(0))
 
 
 @cache
@@ -77,9 +100,11 @@ def load_library() -> Library:
     c = _import_binding()
     router = LogRouter()
     callback = c.llama_log_callback(router.write)
+    # A function without parameters looks at no argument, and callers clean up: as a callback it is silence.
+    silence = ctypes.cast(c.llama_supports_mmap, c.llama_log_callback)
     c.llama_log_set(callback, ctypes.c_void_p(0))
     c.llama_backend_init()
-    return Library(c, router, callback)
+    return Library(c, router, callback, silence)
 
 
 def _import_binding() -> ModuleType:

@@ -105,8 +105,7 @@ def load_model(library: Library, path: Path, options: GGUFOptions) -> Model:
     params = library.c.llama_model_default_params()
     mode = (LOAD_MODE_MMAP if options.mmap else LOAD_MODE_NONE) | (LOAD_MODE_MLOCK if options.mlock else LOAD_MODE_NONE)
     params.load_mode = mode
-    with library.captured_errors() as errors:
-        handle = library.c.llama_model_load_from_file(os.fsencode(path), params)
+    handle, errors = library.attempt(lambda: library.c.llama_model_load_from_file(os.fsencode(path), params))
     if not handle:
         raise ModelLoadError(f"can't load {path}: {reason_of(errors)}")
     model = Model(library, handle, path)
