@@ -8,7 +8,10 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 SERVING := $(VENV)/.installed-gguf
+PAGED := $(VENV)/.installed-paged
 DEVELOPING := $(VENV)/.installed-dev
+# A model folder needs PyTorch; a GGUF file, or the demo model, llama.cpp.
+SERVED := $(if $(wildcard $(MODEL)/config.json),$(PAGED),$(SERVING))
 
 # llama.cpp is compiled without its image tools, which Pagemill does not use: that saves a minute.
 PIP_INSTALL := CMAKE_ARGS="-DLLAVA_BUILD=OFF $(CMAKE_ARGS)" $(BIN)/python -m pip install --disable-pip-version-check --quiet
@@ -17,7 +20,7 @@ PIP_INSTALL := CMAKE_ARGS="-DLLAVA_BUILD=OFF $(CMAKE_ARGS)" $(BIN)/python -m pip
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make serve [MODEL=$(MODEL)] [ARGS=...]   install what serving needs, and serve"
+	@echo "make serve [MODEL=$(MODEL)] [ARGS=...]   install what serving the model needs (a name, a .gguf file, a folder), and serve"
 	@echo "make install                     only install it"
 	@echo "make test                        lint, type checks and all tests"
 	@echo "make test-fast                   the tests that take no more than a few seconds each"
@@ -27,7 +30,7 @@ help:
 
 install: $(SERVING)
 
-serve: $(SERVING)
+serve: $(SERVED)
 	@exec $(BIN)/pagemill serve $(MODEL) $(ARGS)
 
 test: lint
@@ -63,12 +66,17 @@ $(SERVING): pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) -e '.[gguf]' -c constraints.txt
 	@touch $@
 
-# torch goes first and by itself: pip would otherwise fetch gigabytes of CUDA along with it.
+# torch goes first and by itself: with other packages beside it pip may take another release than the pinned one.
+$(PAGED): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) "$$(grep '^torch==' constraints.txt)"
+	$(PIP_INSTALL) -e '.[paged]' -c constraints.txt
+	@touch $@
+
 $(DEVELOPING): pyproject.toml constraints.txt | $(BIN)/python
 	@$(announce_compilation)
 	$(PIP_INSTALL) "$$(grep '^torch==' constraints.txt)"
 	$(PIP_INSTALL) -e '.[dev]' -c constraints.txt
-	@touch $@ $(SERVING)
+	@touch $@ $(SERVING) $(PAGED)
 
 define announce_compilation
 $(BIN)/python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("llama_cpp") is None)' || { \
