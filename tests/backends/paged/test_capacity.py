@@ -9,9 +9,10 @@ from pagemill.errors import ModelLoadError, SettingsError
 GIB = 2**30
 
 
-def capacity(kv_bytes: int, **options: int) -> tuple[int, int]:
+def capacity(kv_bytes: int, max_model_len: int | None = None) -> tuple[int, int]:
+    options = PagedOptions(max_model_len=max_model_len)
     chosen = choose_capacity(
-        block_bytes=1000, kv_bytes=kv_bytes, context_length=100, options=PagedOptions(**options), device_type="cpu"
+        block_bytes=1000, kv_bytes=kv_bytes, context_length=100, options=options, device_type="cpu"
     )
     return chosen.num_blocks, chosen.max_model_len
 
@@ -54,15 +55,15 @@ def test_memory_for_pages_is_at_most_half_of_what_is_free_and_4_gib() -> None:
 @pytest.mark.parametrize(
     ("device", "options", "limits"),
     [
-        ("cpu", {}, (64, 512)),
-        ("cuda", {}, (256, 2048)),
-        ("cpu", {"max_num_seqs": 600}, (600, 600)),
-        ("cpu", {"max_num_batched_tokens": 16}, (16, 16)),
-        ("cpu", {"max_num_seqs": 3, "max_num_batched_tokens": 7}, (3, 7)),
+        ("cpu", PagedOptions(), (64, 512)),
+        ("cuda", PagedOptions(), (256, 2048)),
+        ("cpu", PagedOptions(max_num_seqs=600), (600, 600)),
+        ("cpu", PagedOptions(max_num_batched_tokens=16), (16, 16)),
+        ("cpu", PagedOptions(max_num_seqs=3, max_num_batched_tokens=7), (3, 7)),
     ],
 )
-def test_limits_of_a_step(device: str, options: dict[str, int], limits: tuple[int, int]) -> None:
-    assert step_limits(PagedOptions(**options), device) == limits
+def test_limits_of_a_step(device: str, options: PagedOptions, limits: tuple[int, int]) -> None:
+    assert step_limits(options, device) == limits
 
 
 def test_limits_that_contradict_one_another_are_refused() -> None:

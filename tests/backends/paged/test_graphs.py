@@ -24,8 +24,14 @@ class Model:
         self.batches: list[AttentionBatch] = []
 
     def forward(
-        self, token_ids: Tensor, positions: Tensor, batch: AttentionBatch, pages: tuple[LayerKV, ...]
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        batch: AttentionBatch,
+        pages: tuple[LayerKV, ...],
+        rows: Tensor | None = None,
     ) -> Tensor:
+        assert rows is None, "a graph computes all rows"
         self.batches.append(batch)
         return torch.stack([token_ids, positions, batch.slots, batch.context_lens, batch.block_tables[:, 0]], 1)
 
