@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pagemill.errors import DrainingError, ModelLoadError, ModelNotFoundError, PagemillError
 from pagemill.keep_alive import parse_keep_alive as parse_keep_alive  # offered here, beside what takes its result
@@ -49,8 +49,7 @@ class LoadedModel:
         return self.engine.tokenizer
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedModelStatus:
+class LoadedModelStatus(NamedTuple):
     """A loaded model, and when it will be unloaded if it stays idle (None: never)."""
 
     model: LoadedModel

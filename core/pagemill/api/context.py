@@ -5,7 +5,7 @@ and puts it into the ASGI scope, the error middleware and the routes read it. Im
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.types import Scope
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 EXCHANGE_KEY = "pagemill.exchange"
 
 
-@dataclass(frozen=True, slots=True)
-class ApiContext:
+class ApiContext(NamedTuple):
     """What the routes of all dialects are built from."""
 
     pool: "ModelPool"

@@ -11,8 +11,8 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import ModuleType
+from typing import NamedTuple
 
 from pagemill import __version__
 from pagemill.errors import PagemillError, SettingsError
@@ -22,8 +22,7 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
-@dataclass(frozen=True, slots=True)
-class Verb:
+class Verb(NamedTuple):
     """A subcommand: `pagemill.cli.<name>` has `add_arguments(parser)` and `execute(arguments) -> int`."""
 
     name: str

@@ -1,4 +1,4 @@
-"""How llama.cpp's log lines are taken: not at all while a load succeeds, all of them when debugging, errors as reasons."""
+"""How llama.cpp's log lines are taken: none while a load succeeds, all of them when debugging, errors as reasons."""
 
 import logging
 import os

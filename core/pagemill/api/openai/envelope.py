@@ -4,15 +4,13 @@ Owns no state. Made once per request, so `created` and the id are the same in al
 """
 
 import hashlib
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pagemill import __version__
 from pagemill.pool import LoadedModel
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """`created` is in seconds of Unix time; `model` is the name that the client used."""
 
     id: str

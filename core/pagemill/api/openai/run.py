@@ -6,7 +6,7 @@
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from starlette.requests import Request
 
@@ -19,16 +19,14 @@ from pagemill.generation import GenerationRequest, SamplingParams
 from pagemill.pool import LoadedModel
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(NamedTuple):
     """A prompt's token ids, and its text (for `echo`) if the client gave a text that is used whole."""
 
     token_ids: tuple[int, ...]
     text: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """What the endpoints read from."""
 
     model: LoadedModel

@@ -5,11 +5,10 @@ loop's thread.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pagemill.backends.base import ModelInfo
 from pagemill.backends.gguf.batch import Piece
@@ -35,8 +34,7 @@ if TYPE_CHECKING:
 logger = getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class RunningSequence:
+class RunningSequence(NamedTuple):
     """What is kept for a sequence from its start to its end."""
 
     start: SequenceStart

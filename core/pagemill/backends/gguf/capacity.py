@@ -5,8 +5,8 @@ the machine stays usable: llama.cpp clears all KV memory when it makes a context
 resident memory even if it is never used.
 """
 
-from dataclasses import dataclass
 from logging import getLogger
+from typing import NamedTuple
 
 from pagemill.backends.gguf.kv_size import KVSize
 from pagemill.backends.gguf.options import GGUFOptions
@@ -20,8 +20,7 @@ DEFAULT_KV_BYTES = 4 * 2**30
 MIB = 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class Capacity:
+class Capacity(NamedTuple):
     """`max_num_seqs` slots of `max_model_len` tokens each."""
 
     max_num_seqs: int

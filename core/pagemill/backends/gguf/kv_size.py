@@ -4,7 +4,7 @@ Sizes are computed from the file's metadata, before anything is allocated. Where
 layers' KV in its own way the result is too large, never too small.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pagemill.backends.gguf.model import Model
 
@@ -14,8 +14,7 @@ CELL_PADDING = 256  # llama.cpp rounds a sequence's room up to this many tokens
 STATE_BYTES_PER_VALUE = 4  # recurrent states are kept in f32
 
 
-@dataclass(frozen=True, slots=True)
-class KVSize:
+class KVSize(NamedTuple):
     """Bytes of KV for each token of a sequence, and of recurrent state for each sequence."""
 
     bytes_per_token: int

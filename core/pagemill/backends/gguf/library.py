@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from logging import DEBUG, ERROR, getLogger
 from types import ModuleType
+from typing import NamedTuple
 
 from pagemill.errors import ModelLoadError
 
@@ -48,8 +49,7 @@ class LogRouter:
             logger.log(self.level, "%s", line)
 
 
-@dataclass(frozen=True, slots=True)
-class Library:
+class Library(NamedTuple):
     """llama.cpp, ready to use. `c` is the module of its C functions (`c.llama_decode`, ...)."""
 
     c: ModuleType

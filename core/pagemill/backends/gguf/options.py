@@ -1,7 +1,6 @@
 """How a GGUF model is to be loaded and run. Owns no state; imports nothing heavy."""
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pagemill.errors import ModelLoadError
 
@@ -9,8 +8,7 @@ KV_TYPES = ("f16", "q8_0", "q4_0")
 FlashAttention = Literal["auto", "on", "off"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GGUFOptions:
+class GGUFOptions(NamedTuple):
     """Fields are named as the settings are. `kv_unified` is not a setting: streams won wherever both were measured."""
 
     max_model_len: int | None = None  # None: chosen, see `capacity`
