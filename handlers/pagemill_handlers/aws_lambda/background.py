@@ -1,0 +1,83 @@
+"""The app on an event loop thread of its own, for callers that have none: the managed Python runtime calls `handler`.
+
+A `BackgroundServer` owns the thread and its loop; app, pool and engine belong to that loop, for the process's life. The
+thread is a daemon: Lambda ends such a process by a kill, between invocations, when nothing runs.
+"""
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from starlette.applications import Starlette
+
+from pagemill.bootstrap import build_app, build_pool
+from pagemill.settings import Settings, load_settings
+from pagemill_handlers.aws_lambda.buffered import BufferedAnswers
+from pagemill_handlers.aws_lambda.cycle import Deadline
+from pagemill_handlers.aws_lambda.settings import LambdaSettings, load_lambda_settings
+
+JSON_IS_ASCII = sys.version_info < (3, 12)  # how the managed runtime of that Python encodes what a handler returns
+
+
+class LambdaContext(Protocol):
+    """What is used of the managed runtime's context object."""
+
+    aws_request_id: str
+
+    def get_remaining_time_in_millis(self) -> int: ...
+
+
+class BackgroundServer:
+    """`start`, then `handle` from any thread. `close` is for tests: Lambda has no such moment."""
+
+    def __init__(self, app: Starlette, settings: Settings, own: LambdaSettings) -> None:
+        self._app = app
+        self._own = own
+        self._answers = BufferedAnswers(app, settings.root_path, own.max_response_bytes, ensure_ascii=JSON_IS_ASCII)
+        self._ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._thread = threading.Thread(target=self._run, name="pagemill", daemon=True)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "BackgroundServer":
+        """Begin to load the model, and build the app meanwhile.
+
+        Raises:
+            SettingsError, ModelNotFoundError, ModelLoadError: as `build_pool`.
+        """
+        environment = os.environ if environment is None else environment
+        settings, own = load_settings({}, environment), load_lambda_settings(environment)
+        return cls(build_app(settings, build_pool(settings, load_at_once=True)), settings, own)
+
+    def start(self) -> None:
+        """Returns when the loop runs, which is before the model is loaded."""
+        self._thread.start()
+        self._ready.result()
+
+    def handle(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+        """Answer one event; blocks."""
+        loop, _ = self._ready.result()
+        return asyncio.run_coroutine_threadsafe(self._answer(event, context), loop).result()
+
+    def close(self) -> None:
+        """Drain, close the engine, end the thread."""
+        loop, closing = self._ready.result()
+        loop.call_soon_threadsafe(closing.set)
+        self._thread.join()
+
+    async def _answer(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+        margin_s = self._own.deadline_margin_s
+        deadline = Deadline.after(context.get_remaining_time_in_millis() / 1000, margin_s)
+        return await self._answers.answer(event, context, context.aws_request_id, deadline)
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        closing = asyncio.Event()
+        async with self._app.router.lifespan_context(self._app):
+            self._ready.set_result((asyncio.get_running_loop(), closing))
+            await closing.wait()

@@ -1,0 +1,73 @@
+"""The settings that only Lambda has, from PAGEMILL_LAMBDA_* variables. Everything else is `pagemill.settings`.
+
+Owns no state.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pagemill.errors import SettingsError
+
+PREFIX = "PAGEMILL_LAMBDA_"
+
+
+class LambdaSettings(BaseModel):
+    """How this function answers. Units are in the names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["streamed", "buffered"] = Field(
+        "streamed", description="of the bootstrap process: streamed needs a function URL or REST API that streams"
+    )
+    max_response_bytes: int = Field(
+        6_291_556, ge=1024, description="largest buffered answer, as JSON; larger ones become an error (Lambda's limit)"
+    )
+    deadline_margin_s: float = Field(
+        1.0, gt=0, description="time before the function's timeout at which a request is ended with an error"
+    )
+    shutdown_budget_s: float = Field(
+        0.5, gt=0, description="time from SIGTERM to the end; with an external extension Lambda allows 2 s"
+    )
+
+
+def load_lambda_settings(environment: Mapping[str, str] | None = None) -> LambdaSettings:
+    """Read the variables.
+
+    Raises:
+        SettingsError: a value is wrong, or there is no such setting; names the variable.
+    """
+    environment = os.environ if environment is None else environment
+    given = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(PREFIX) and value != ""
+    }
+    try:
+        return LambdaSettings.model_validate(given)
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from error
+
+
+def max_concurrency(environment: Mapping[str, str] | None = None) -> int:
+    """How many invocations Lambda sends to this process at once: 1, but on Managed Instances.
+
+    Raises:
+        SettingsError: AWS_LAMBDA_MAX_CONCURRENCY is not a positive number.
+    """
+    environment = os.environ if environment is None else environment
+    text = environment.get("AWS_LAMBDA_MAX_CONCURRENCY") or "1"
+    if not text.isdecimal() or int(text) < 1:
+        raise SettingsError(f"AWS_LAMBDA_MAX_CONCURRENCY: not a positive number, got {text!r}")
+    return int(text)
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        name = PREFIX + str(item["loc"][0]).upper()
+        unknown = item["type"] == "extra_forbidden"
+        lines.append(f"{name}: " + ("there is no such setting" if unknown else f"{item['msg']}, got {item['input']!r}"))
+    return "; ".join(lines)
