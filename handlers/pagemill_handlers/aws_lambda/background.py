@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
@@ -31,14 +32,23 @@ class LambdaContext(Protocol):
     def get_remaining_time_in_millis(self) -> int: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What the thread has made, all of it on its loop."""
+
+    loop: asyncio.AbstractEventLoop
+    closing: asyncio.Event
+    answers: BufferedAnswers
+
+
 class BackgroundServer:
     """`start`, then `handle` from any thread. `close` is for tests: Lambda has no such moment."""
 
     def __init__(self, app: Starlette, settings: Settings, own: LambdaSettings) -> None:
         self._app = app
+        self._settings = settings
         self._own = own
-        self._answers = BufferedAnswers(app, settings.root_path, own.max_response_bytes, ensure_ascii=JSON_IS_ASCII)
-        self._ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._running: Future[_Running] = Future()
         self._thread = threading.Thread(target=self._run, name="pagemill", daemon=True)
 
     @classmethod
@@ -55,29 +65,39 @@ class BackgroundServer:
     def start(self) -> None:
         """Returns when the loop runs, which is before the model is loaded."""
         self._thread.start()
-        self._ready.result()
+        self._running.result()
 
     def handle(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-        """Answer one event; blocks."""
-        loop, _ = self._ready.result()
-        return asyncio.run_coroutine_threadsafe(self._answer(event, context), loop).result()
+        """Answer one event; blocks.
+
+        Raises:
+            InvalidRequestError: the event is no HTTP request.
+        """
+        running = self._running.result()
+        return asyncio.run_coroutine_threadsafe(self._answer(running.answers, event, context), running.loop).result()
 
     def close(self) -> None:
         """Drain, close the engine, end the thread."""
-        loop, closing = self._ready.result()
-        loop.call_soon_threadsafe(closing.set)
+        running = self._running.result()
+        running.loop.call_soon_threadsafe(running.closing.set)
         self._thread.join()
 
-    async def _answer(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-        margin_s = self._own.deadline_margin_s
-        deadline = Deadline.after(context.get_remaining_time_in_millis() / 1000, margin_s)
-        return await self._answers.answer(event, context, context.aws_request_id, deadline)
+    async def _answer(self, answers: BufferedAnswers, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+        deadline = Deadline.after(context.get_remaining_time_in_millis() / 1000, self._own.deadline_margin_s)
+        return await answers.answer(event, context, context.aws_request_id, deadline)
 
     def _run(self) -> None:
-        asyncio.run(self._serve())
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            if self._running.done():
+                raise
+            self._running.set_exception(error)
 
     async def _serve(self) -> None:
-        closing = asyncio.Event()
+        own, root_path = self._own, self._settings.root_path
+        answers = BufferedAnswers(self._app, root_path, own.max_response_bytes, ensure_ascii=JSON_IS_ASCII)
+        running = _Running(asyncio.get_running_loop(), asyncio.Event(), answers)
         async with self._app.router.lifespan_context(self._app):
-            self._ready.set_result((asyncio.get_running_loop(), closing))
-            await closing.wait()
+            self._running.set_result(running)
+            await running.closing.wait()

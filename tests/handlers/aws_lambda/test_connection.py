@@ -1,6 +1,7 @@
 """The connection by itself, against a peer that sends what the test says."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -18,21 +19,27 @@ class Peer:
         self.scripts = list(scripts)
         self.close_after_each = close_after_each
         self.num_connections = 0
+        self.tasks: list[asyncio.Task[None]] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.num_connections += 1
-        while self.scripts:
-            try:
-                await reader.readuntil(b"\r\n\r\n")
-            except asyncio.IncompleteReadError:
-                break
-            for piece in self.scripts.pop(0):
-                writer.write(piece)
-                await writer.drain()
-                await asyncio.sleep(0.01)
-            if self.close_after_each:
-                break
-        writer.close()
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.append(task)
+        try:
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                while self.scripts:
+                    await reader.readuntil(b"\r\n\r\n")
+                    for piece in self.scripts.pop(0):
+                        writer.write(piece)
+                        await writer.drain()
+                        await asyncio.sleep(0.002)
+                    if self.close_after_each:
+                        break
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 @asynccontextmanager
@@ -46,6 +53,7 @@ async def connected(
         yield connection, peer
     finally:
         await connection.close()
+        await asyncio.wait_for(asyncio.gather(*peer.tasks), 5)
         server.close()
         await server.wait_closed()
 

@@ -20,8 +20,14 @@ def test_variables_set_them_and_empty_ones_do_not() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("MODE", "both"), ("MAX_RESPONSE_BYTES", "10"), ("DEADLINE_MARGIN_S", "0"), ("SHUTDOWN_BUDGET_S", "soon"), ("X", "1")],
-)  # fmt: skip
+    [
+        ("MODE", "both"),
+        ("MAX_RESPONSE_BYTES", "10"),
+        ("DEADLINE_MARGIN_S", "0"),
+        ("SHUTDOWN_BUDGET_S", "soon"),
+        ("X", "1"),
+    ],
+)
 def test_a_wrong_variable_is_named_with_its_value(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"PAGEMILL_LAMBDA_{name}: "):
         load_lambda_settings({f"PAGEMILL_LAMBDA_{name}": value})
