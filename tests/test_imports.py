@@ -48,8 +48,24 @@ def loaded_by(statement: str) -> set[str]:
         ),
         pytest.param(
             "import pagemill.cli.serve, pagemill.cli.http_server, pagemill.api.app",
-            {"llama_cpp", "torch", "numpy", "rich", "prompt_toolkit", "httpx", "prometheus_client", "jinja2"},
+            {
+                "llama_cpp",
+                "torch",
+                "numpy",
+                "rich",
+                "prompt_toolkit",
+                "httpx",
+                "prometheus_client",
+                "jinja2",
+                "pydantic",
+            },
             id="the server before its first request",
+        ),
+        pytest.param(
+            "import pagemill.api.openai.endpoints, pagemill.api.openai.chat, pagemill.api.openai.completion, "
+            "pagemill.api.openai.chat_request, pagemill.api.ollama.requests, pagemill.api.operations.tokenization",
+            {"pydantic", "numpy", "jinja2", "prometheus_client"},
+            id="the bodies of requests",
         ),
         pytest.param(
             "import pagemill.cli.list, pagemill.cli.ps, pagemill.cli.stop, pagemill.cli.version",
@@ -65,10 +81,21 @@ def test_import_loads_only_what_it_needs(statement: str, forbidden: set[str]) ->
     assert loaded & {"pagemill", "pagemill_handlers"}, "the statement imported nothing of ours"
 
 
+def modules_loaded_by(statement: str) -> list[str]:
+    """The full names of a fresh interpreter's modules after the statement."""
+    command = [sys.executable, "-c", f"{statement}\nimport sys; print(*sys.modules)"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+
+
+def test_of_packages_that_cost_much_to_import_only_one_module_is() -> None:
+    loaded = modules_loaded_by("import pagemill.settings, pagemill.backends.gguf.library as l; l.load_library()")
+    assert {"llama_cpp.llama_cpp", "pydantic_core._pydantic_core"} <= set(loaded)
+    assert [name for name in loaded if name in ("llama_cpp", "llama_cpp.llama", "pydantic_core")] == []
+    assert "pydantic_core.core_schema" not in loaded
+
+
 def test_a_dialect_is_imported_at_its_first_request() -> None:
-    show = "import sys; print(*(name for name in sys.modules if name.startswith('pagemill.api.')))"
-    command = [sys.executable, "-c", f"import pagemill.api.app\n{show}"]
-    loaded = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    loaded = [name for name in modules_loaded_by("import pagemill.api.app") if name.startswith("pagemill.api.")]
     assert {"pagemill.api.openai", "pagemill.api.ollama", "pagemill.api.operations.probes"} <= set(loaded)
     assert [
         name for name in loaded if name.rpartition(".")[2] in ("endpoints", "requests", "fields", "tokenization")

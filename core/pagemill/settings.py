@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic_core import ValidationError
-
 from pagemill.errors import SettingsError
-from pagemill.validated import Validated, field, fields
+from pagemill.validated import Validated, ValidationError, field, fields
 
 ENVIRONMENT_PREFIX = "PAGEMILL_"
 CONFIG_VARIABLE = "PAGEMILL_CONFIG"
@@ -181,7 +179,7 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
     lines = []
-    for item in error.errors():
+    for item in error.errors(include_url=False):
         name = str(item["loc"][0]) if item["loc"] else "settings"
         source = sources.get(name, name)
         if item["type"] == "extra_forbidden":

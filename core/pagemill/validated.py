@@ -2,13 +2,15 @@
 
 Owns no state. A class names its fields by annotations, and pydantic's core checks them. Its model classes are not used,
 since they cost 50 ms of every start, a fifth of all: here is the small part of them that Pagemill needs, with the same
-rules and the same errors. May import nothing of Pagemill.
+rules and the same errors. Its schemas are dictionaries, described in pydantic's documentation (`core_schema`). May
+import nothing of Pagemill but `partial_import`.
 """
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from types import NoneType, UnionType
 from typing import (
+    TYPE_CHECKING,
     Annotated,
     Any,
     ClassVar,
@@ -22,15 +24,18 @@ from typing import (
     get_type_hints,
 )
 
-from pydantic_core import SchemaValidator, core_schema
+from pagemill.partial_import import import_without_package
 
+if TYPE_CHECKING:
+    from pydantic_core import SchemaValidator
+    from pydantic_core import ValidationError as ValidationError
+else:  # the package around it costs ten times as much: functions that build the dictionaries that are written here
+    _core = import_without_package("pydantic_core._pydantic_core")
+    SchemaValidator, ValidationError = _core.SchemaValidator, _core.ValidationError
+
+Schema = Mapping[str, Any]  # pydantic's `CoreSchema`
 Check = Callable[[Any, str], Any]  # (value, field name) -> value; raises what is wrong with it
-SCALARS: Mapping[Any, Callable[..., core_schema.CoreSchema]] = {
-    bool: core_schema.bool_schema,
-    int: core_schema.int_schema,
-    float: core_schema.float_schema,
-    str: core_schema.str_schema,
-}
+SCALARS = {bool: "bool", int: "int", float: "float", str: "str"}
 
 
 class Before(NamedTuple):
@@ -64,7 +69,7 @@ class Validated:
     """Base of such classes. Defaults are immutable values; they are not checked.
 
     Raises:
-        pydantic_core.ValidationError: from the constructor and `from_json`; and whatever the checks raise that is no
+        ValidationError: from the constructor and `from_json`; and whatever the checks raise that is no
             ValueError comes out as it is.
     """
 
@@ -127,60 +132,57 @@ def _validator(cls: type[Validated]) -> SchemaValidator:
     return SchemaValidator(_class_schema(cls))
 
 
-def _class_schema(cls: type[Validated]) -> core_schema.CoreSchema:
+def _class_schema(cls: type[Validated]) -> Schema:
     known = fields(cls)  # type: ignore[arg-type]  # mypy takes the hash of a class for that of its instances
-    return core_schema.model_schema(
-        cls,
-        core_schema.model_fields_schema(
-            {name: core_schema.model_field(_field_schema(name, item)) for name, item in known.items()}
-        ),
-        post_init="_checked",
-        config=core_schema.CoreConfig(
-            title=cls.__name__, strict=cls.strict, extra_fields_behavior=cls.unknown_fields, allow_inf_nan=False
-        ),
-    )
+    config = {"title": cls.__name__, "strict": cls.strict, "extra_fields_behavior": cls.unknown_fields}
+    members = {name: {"type": "model-field", "schema": _field_schema(name, item)} for name, item in known.items()}
+    return {
+        "type": "model",
+        "cls": cls,
+        "schema": {"type": "model-fields", "fields": members},
+        "post_init": "_checked",
+        "config": {**config, "allow_inf_nan": False},
+    }
 
 
-def _field_schema(name: str, item: Field) -> core_schema.CoreSchema:
+def _field_schema(name: str, item: Field) -> Schema:
     schema = _schema(item.annotation, name, item.limits)
-    return schema if item.default is ... else core_schema.with_default_schema(schema, default=item.default)
+    return schema if item.default is ... else {"type": "default", "schema": schema, "default": item.default}
 
 
-def _schema(annotation: Any, name: str, limits: Mapping[str, float]) -> core_schema.CoreSchema:
+def _schema(annotation: Any, name: str, limits: Mapping[str, float]) -> Schema:
     """Of the types that fields have. `name` is the field's; the limits are those of the scalar inside."""
     of = partial(_schema, name=name, limits=limits)
     parts = get_args(annotation)
     match get_origin(annotation) or annotation:
         case scalar if scalar in SCALARS:
-            return SCALARS[scalar](**limits)
+            return {"type": SCALARS[scalar], **limits}
         case other if other is Any:
-            return core_schema.any_schema()
+            return {"type": "any"}
         case other if other is Annotated:
             return _checked_schema(of(parts[0]), name, parts[1:])
         case other if other in (Union, UnionType):
             choices = [of(part) for part in parts if part is not NoneType]
-            schema = choices[0] if len(choices) == 1 else core_schema.union_schema([*choices])
-            return core_schema.nullable_schema(schema) if NoneType in parts else schema
+            schema = choices[0] if len(choices) == 1 else {"type": "union", "choices": choices}
+            return {"type": "nullable", "schema": schema} if NoneType in parts else schema
         case other if other is Literal:
-            return core_schema.literal_schema(list(parts))
+            return {"type": "literal", "expected": list(parts)}
         case other if other is list:
-            return core_schema.list_schema(of(parts[0]))
+            return {"type": "list", "items_schema": of(parts[0])}
         case other if other is tuple:  # tuple[part, ...]
-            return core_schema.tuple_variable_schema(of(parts[0]))
+            return {"type": "tuple", "items_schema": [of(parts[0])], "variadic_item_index": 0}
         case other if other is dict:
-            return core_schema.dict_schema(of(parts[0]), of(parts[1]))
+            return {"type": "dict", "keys_schema": of(parts[0]), "values_schema": of(parts[1])}
         case cls if issubclass(cls, Validated):
             return _class_schema(cls)
     raise TypeError(f"{name}: no fields of type {annotation}")
 
 
-def _checked_schema(schema: core_schema.CoreSchema, name: str, checks: tuple[Any, ...]) -> core_schema.CoreSchema:
+def _checked_schema(schema: Schema, name: str, checks: tuple[Any, ...]) -> Schema:
     for item in checks:
-        check = partial(_call, item.check, name)
-        if isinstance(item, Before):
-            schema = core_schema.no_info_before_validator_function(check, schema)
-        else:
-            schema = core_schema.no_info_after_validator_function(check, schema)
+        kind = "function-before" if isinstance(item, Before) else "function-after"
+        check = {"type": "no-info", "function": partial(_call, item.check, name)}
+        schema = {"type": kind, "function": check, "schema": schema}
     return schema
 
 

@@ -8,11 +8,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from pydantic_core import ValidationError
 from starlette.requests import Request
 
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
-from pagemill.validated import Validated
+from pagemill.validated import Validated, ValidationError
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

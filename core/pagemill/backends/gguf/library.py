@@ -5,9 +5,6 @@ Owns the process's llama.cpp log callback, which C keeps a pointer to: it must l
 """
 
 import ctypes
-import importlib
-import importlib.util
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +15,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from pagemill.errors import ModelLoadError
+from pagemill.partial_import import import_without_package
 
 logger = getLogger(__name__)
 
@@ -108,24 +106,12 @@ def load_library() -> Library:
 
 
 def _import_binding() -> ModuleType:
-    """The module of C functions, without the package around it.
-
-    The package's `__init__` imports the high-level `Llama` class and its dependencies, a third of the import time. So
-    for the moment of the import an empty package stands in for it; whoever imports `llama_cpp` later gets the real one.
-    """
-    name = "llama_cpp.llama_cpp"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.find_spec("llama_cpp")
-    if spec is None or spec.submodule_search_locations is None:
-        raise ModelLoadError("GGUF models need llama-cpp-python: pip install 'pagemill[gguf]'")
-    stand_in = ModuleType("llama_cpp")
-    stand_in.__path__ = list(spec.submodule_search_locations)
-    sys.modules["llama_cpp"] = stand_in
+    """The module of C functions, without the high-level `Llama` class and its dependencies."""
     try:
-        return importlib.import_module(name)
+        return import_without_package("llama_cpp.llama_cpp")
+    except ModuleNotFoundError as error:
+        if error.name == "llama_cpp":
+            raise ModelLoadError("GGUF models need llama-cpp-python: pip install 'pagemill[gguf]'") from error
+        raise ModelLoadError(f"llama-cpp-python can't be loaded: {error}") from error
     except (ImportError, OSError, RuntimeError) as error:
         raise ModelLoadError(f"llama-cpp-python can't be loaded: {error}") from error
-    finally:
-        if sys.modules.get("llama_cpp") is stand_in:
-            del sys.modules["llama_cpp"]
