@@ -5,7 +5,8 @@ It is fetched when first needed and kept in a folder that git ignores: the binar
 
 import os
 import platform
-import signal
+import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 
@@ -63,27 +64,70 @@ class RunningEmulator:
         return self.log_file.read_text(encoding="utf-8", errors="replace")
 
 
+def managed_instances_possible() -> bool:
+    """Whether this process may start one with mounts of its own, as root may: see `managed_instance`."""
+    probe = ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/var"]
+    return shutil.which("unshare") is not None and subprocess.run(probe, capture_output=True).returncode == 0
+
+
 @contextmanager
-def running_emulator(folder: Path, *program: str, **variables: str) -> Iterator[RunningEmulator]:
-    """The emulator around a Python program; SIGTERM ends both with the block."""
+def running_emulator(folder: Path, *arguments: str, **variables: str) -> Iterator[RunningEmulator]:
+    """The emulator around Python with the arguments; SIGTERM ends both with the block."""
     port, api_port = _free_port(), _free_port()
-    addresses = [
+    environment = _environment(variables)
+    command = [*_emulator_command(port, api_port), sys.executable, *arguments]
+    log_file = folder / "emulator.log"
+    with log_file.open("wb") as log, _ending(command, environment, log) as process:
+        _wait_listening(process, port)
+        yield RunningEmulator(f"http://127.0.0.1:{port}", log_file)
+
+
+@contextmanager
+def managed_instance(
+    folder: Path, max_concurrency: int, *arguments: str, **variables: str
+) -> Iterator[RunningEmulator]:
+    """The emulator as a Managed Instance, beside Python with the arguments.
+
+    In that role it runs nothing but the script /var/task/bootstrap, as a user that may not be able to read this
+    Python: so it gets a /var of its own with a script that sleeps, and the function is started here.
+    """
+    port, api_port = _free_port(), _free_port()
+    environment = _environment({"AWS_LAMBDA_MAX_CONCURRENCY": str(max_concurrency), **variables})
+    setup = (
+        "mount -t tmpfs none /var && mkdir /var/task && "
+        "printf '#!/bin/sh\\nexec sleep 600\\n' > /var/task/bootstrap && chmod 755 /var/task/bootstrap && "
+    )
+    command = [*_emulator_command(port, api_port), "/var/task/bootstrap"]
+    isolated = ["unshare", "--mount", "sh", "-c", setup + "exec " + shlex.join(command)]
+    function = [sys.executable, *arguments]
+    log_file = folder / "emulator.log"
+    with log_file.open("wb") as log, _ending(isolated, environment, log) as process:
+        _wait_listening(process, api_port)
+        with _ending(function, {**environment, "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{api_port}"}, log):
+            _wait_listening(process, port)
+            yield RunningEmulator(f"http://127.0.0.1:{port}", log_file)
+
+
+def _environment(variables: dict[str, str]) -> dict[str, str]:
+    return clean_environment(**{"PAGEMILL_MODEL": "fake", "AWS_LAMBDA_FUNCTION_TIMEOUT": "30", **variables})
+
+
+def _emulator_command(port: int, api_port: int) -> list[str]:
+    return [
+        str(emulator()),
         *("--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
         *("--runtime-api-address", f"127.0.0.1:{api_port}"),
     ]
-    log_file = folder / "emulator.log"
-    with log_file.open("wb") as log:
-        process = subprocess.Popen(
-            [emulator(), *addresses, sys.executable, *program],
-            env=clean_environment(**{"PAGEMILL_MODEL": "fake", "AWS_LAMBDA_FUNCTION_TIMEOUT": "30", **variables}),
-            stdout=log,
-            stderr=log,
-        )
+
+
+@contextmanager
+def _ending(command: list[str], environment: dict[str, str], log: BinaryIO) -> Iterator["subprocess.Popen[bytes]"]:
+    """The process, ended with the block."""
+    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
-        _wait_listening(process, port)
-        yield RunningEmulator(f"http://127.0.0.1:{port}", log_file)
+        yield process
     finally:
-        process.send_signal(signal.SIGTERM)
+        process.terminate()
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:

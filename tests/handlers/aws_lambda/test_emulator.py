@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.lambda_emulator import running_emulator
+from support.lambda_emulator import managed_instance, managed_instances_possible, running_emulator
 from support.lambda_runtime import HELLO, KINDS, REPLY, event
 
 pytestmark = [
@@ -68,8 +68,10 @@ def test_a_request_past_the_functions_timeout_is_answered_and_the_sandbox_lives(
 
 
 def test_three_invocations_run_at_once_in_one_process(tmp_path: Path) -> None:
+    if not managed_instances_possible():
+        pytest.skip("as a Managed Instance the emulator runs only /var/task/bootstrap, and only root can put it there")
     with (
-        running_emulator(tmp_path, FUNCTION, "0.02", AWS_LAMBDA_MAX_CONCURRENCY="3") as emulator,
+        managed_instance(tmp_path, 3, FUNCTION, "0.02") as emulator,
         ThreadPoolExecutor(3) as threads,
     ):
         start = time.monotonic()

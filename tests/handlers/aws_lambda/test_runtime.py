@@ -9,7 +9,6 @@ import pytest
 from pagemill.backends.fake import FakeBackend
 from pagemill.errors import ModelLoadError
 from pagemill_handlers.aws_lambda.runtime_api import RuntimeApiError
-from pagemill_handlers.aws_lambda.settings import LambdaSettings
 from support.fake_runtime_api import FakeRuntimeApi
 from support.lambda_runtime import HELLO, REPLY, event, running_runtime
 
@@ -131,7 +130,6 @@ async def test_a_runtime_without_work_stops_at_once() -> None:
         running.runtime.stop()
         async with asyncio.timeout(0.3):
             await asyncio.wait((running.task,))
-    assert LambdaSettings().shutdown_budget_s == 0.5
 
 
 async def test_an_extension_that_is_refused_costs_only_the_drain(caplog: pytest.LogCaptureFixture) -> None:

@@ -166,8 +166,9 @@ async def test_method_path_query_cookies_and_client_reach_the_app() -> None:
 
 
 async def test_what_is_no_http_event_is_reported_as_an_error_that_says_so() -> None:
+    payloads: list[Any] = [{"source": "aws.events"}, {}, [1], "warm up", None, {"requestContext": {}}]
     async with running_runtime() as running:
-        for payload in ({"source": "aws.events"}, {}, [1], "warm up", None, {"requestContext": {}}):
+        for payload in payloads:
             invocation = await running.api.invoke(payload).end()
             assert invocation.kind == "error"
             assert invocation.headers["lambda-runtime-function-error-type"] == "InvalidRequestError"
