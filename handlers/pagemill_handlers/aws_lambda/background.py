@@ -16,9 +16,11 @@ from typing import Any, Protocol
 from starlette.applications import Starlette
 
 from pagemill.bootstrap import build_app, build_pool
+from pagemill.pool import ModelPool
 from pagemill.settings import Settings, load_settings
 from pagemill_handlers.aws_lambda.buffered import BufferedAnswers
 from pagemill_handlers.aws_lambda.cycle import Deadline
+from pagemill_handlers.aws_lambda.loading import wait_until_loaded
 from pagemill_handlers.aws_lambda.settings import LambdaSettings, load_lambda_settings
 
 JSON_IS_ASCII = sys.version_info < (3, 12)  # how the managed runtime of that Python encodes what a handler returns
@@ -44,8 +46,9 @@ class _Running:
 class BackgroundServer:
     """`start`, then `handle` from any thread. `close` is for tests: Lambda has no such moment."""
 
-    def __init__(self, app: Starlette, settings: Settings, own: LambdaSettings) -> None:
+    def __init__(self, app: Starlette, pool: ModelPool, settings: Settings, own: LambdaSettings) -> None:
         self._app = app
+        self._pool = pool
         self._settings = settings
         self._own = own
         self._running: Future[_Running] = Future()
@@ -60,10 +63,11 @@ class BackgroundServer:
         """
         environment = os.environ if environment is None else environment
         settings, own = load_settings({}, environment), load_lambda_settings(environment)
-        return cls(build_app(settings, build_pool(settings, load_at_once=True)), settings, own)
+        pool = build_pool(settings, load_at_once=True)
+        return cls(build_app(settings, pool), pool, settings, own)
 
     def start(self) -> None:
-        """Returns when the loop runs, which is before the model is loaded."""
+        """Returns when the loop runs, which is before the model is loaded, unless init is to wait for it."""
         self._thread.start()
         self._running.result()
 
@@ -99,5 +103,6 @@ class BackgroundServer:
         answers = BufferedAnswers(self._app, root_path, own.max_response_bytes, ensure_ascii=JSON_IS_ASCII)
         running = _Running(asyncio.get_running_loop(), asyncio.Event(), answers)
         async with self._app.router.lifespan_context(self._app):
+            await wait_until_loaded(self._pool, own.init_wait_s)
             self._running.set_result(running)
             await running.closing.wait()

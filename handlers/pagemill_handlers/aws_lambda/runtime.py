@@ -19,6 +19,7 @@ from pagemill.settings import Settings
 from pagemill_handlers.aws_lambda.cycle import Deadline
 from pagemill_handlers.aws_lambda.events import can_stream, check_http
 from pagemill_handlers.aws_lambda.extension import InternalExtension
+from pagemill_handlers.aws_lambda.loading import wait_until_loaded
 from pagemill_handlers.aws_lambda.runtime_api import Invocation, RuntimeApi, RuntimeApiError
 from pagemill_handlers.aws_lambda.settings import LambdaSettings
 from pagemill_handlers.aws_lambda.streamed import stream_answer
@@ -60,6 +61,7 @@ class Runtime:
         async with self._app.router.lifespan_context(self._app):
             extension = InternalExtension(self._address)
             await extension.register()
+            await wait_until_loaded(self._pool, self._own.init_wait_s)
             waiting = asyncio.create_task(extension.wait(), name="extension")
             try:
                 await self._poll()

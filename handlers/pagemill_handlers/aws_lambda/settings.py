@@ -25,6 +25,9 @@ class LambdaSettings(BaseModel):
     max_response_bytes: int = Field(
         6_291_556, ge=1024, description="largest buffered answer, as JSON; larger ones become an error (Lambda's limit)"
     )
+    init_wait_s: float = Field(
+        0, ge=0, description="longest time that init waits for the model; for provisioned concurrency: see the docs"
+    )
     deadline_margin_s: float = Field(
         1.0, gt=0, description="time before the function's timeout at which a request is ended with an error"
     )

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import sys
 from collections import Counter
 
 import pytest
 
 from pagemill.backends.fake import FakeBackend
-from pagemill.errors import ModelLoadError
+from pagemill.errors import ModelLoadError, SettingsError
 from pagemill_handlers.aws_lambda.runtime_api import RuntimeApiError
 from support.fake_runtime_api import FakeRuntimeApi
 from support.lambda_runtime import HELLO, REPLY, event, running_runtime
@@ -71,6 +72,49 @@ async def test_init_is_over_before_the_model_is_loaded_and_the_first_request_wai
         gate.set()
         await invocation.end()
     assert invocation.prelude["statusCode"] == 200
+
+
+async def test_init_waits_for_the_model_if_it_is_told_to_but_not_for_ever() -> None:
+    gate = asyncio.Event()
+
+    async def loading() -> None:
+        await gate.wait()
+
+    async with running_runtime(before_load=loading, own={"init_wait_s": 30}) as running:
+        async with asyncio.timeout(5):
+            while not running.api.registrations:  # noqa: ASYNC110 - what is waited for has no event of its own
+                await asyncio.sleep(0.002)
+        await asyncio.sleep(0.05)
+        assert running.api.max_polling == 0
+        gate.set()
+        await until_polling(running.api, 1)
+        assert len(running.engines) == 1
+    gate.clear()
+    async with running_runtime(before_load=loading, own={"init_wait_s": 0.05}) as running:
+        await until_polling(running.api, 1)
+        assert running.engines == []
+        gate.set()
+
+
+async def test_a_load_that_fails_while_init_waits_is_told_to_the_first_request() -> None:
+    async def loading() -> None:
+        raise ModelLoadError("the file is cut off")
+
+    async with running_runtime(before_load=loading, own={"init_wait_s": 30}) as running:
+        invocation = await running.api.invoke(event("function_url", HELLO)).end()
+    assert invocation.prelude["statusCode"] == 500
+
+
+async def test_buffering_without_mangum_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mangum", None)
+    monkeypatch.delitem(sys.modules, "pagemill_handlers.aws_lambda.buffered", raising=False)
+
+    async def serve() -> None:
+        async with running_runtime(own={"mode": "buffered"}) as running:
+            await asyncio.wait((running.task,))
+
+    with pytest.raises(SettingsError, match=r"pagemill\[aws\]"):
+        await serve()
 
 
 async def test_a_model_that_cannot_be_loaded_is_an_error_that_the_client_sees() -> None:
