@@ -33,6 +33,7 @@ install: $(SERVING)
 serve: $(SERVED)
 	@exec $(BIN)/pagemill serve $(MODEL) $(ARGS)
 
+# The Lambda handler's tests have pip fetch AWS's emulator (8 MB), once.
 test: lint
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
