@@ -29,6 +29,13 @@ VARIANTS = {
     "head_dim 256": dataclasses.replace(MIXED, head_dim=256),
     "block size 8": dataclasses.replace(MIXED, block_size=8),
     "block size 32": dataclasses.replace(MIXED, block_size=32),
+    "block size 12": dataclasses.replace(MIXED, block_size=12),
+    "block size 128, whose begin a window hides": dataclasses.replace(MIXED, block_size=128, sliding_window=5),
+    "four heads a KV head": dataclasses.replace(MIXED, num_heads=8),
+    "five heads a KV head, head_dim 128": dataclasses.replace(MIXED, num_heads=10, head_dim=128, soft_cap=5.0),
+    "eight heads a KV head, block size 8": dataclasses.replace(MIXED, num_heads=16, block_size=8),
+    "nine heads a KV head": dataclasses.replace(MIXED, num_heads=9, num_kv_heads=1),
+    "decodes whose last block has every size": Shape(decodes=tuple(range(1, 130, 3))),
     "one long decode": Shape(decodes=(1000,), num_heads=2, num_kv_heads=1),
     "two decodes and a longer prefill": Shape(decodes=(700, 33), prefills=((3, 900),), sliding_window=300),
 }
@@ -59,6 +66,7 @@ def test_several_threads_share_a_step(dtype: torch.dtype, num_threads: int) -> N
     attention = NativeAttention(dtype)
     check(make_case(dataclasses.replace(MIXED, dtype=dtype)), attention)
     check(make_case(Shape(decodes=(900,), dtype=dtype)), attention)
+    check(make_case(Shape(decodes=tuple(range(100, 180, 5)), dtype=dtype)), attention)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -77,7 +85,7 @@ def test_any_mixture_gives_what_dense_attention_gives(data: st.DataObject) -> No
         prefills=tuple(data.draw(st.lists(query_lens, min_size=1, max_size=3))),
         num_heads=group * kv_heads,
         num_kv_heads=kv_heads,
-        head_dim=data.draw(st.sampled_from([8, 24, 64])),
+        head_dim=data.draw(st.sampled_from([8, 24, 64, 128])),
         block_size=data.draw(st.sampled_from([8, 16, 32])),
         dtype=data.draw(st.sampled_from([torch.float32, torch.bfloat16])),
         sliding_window=data.draw(st.none() | st.integers(1, 200)),
@@ -87,10 +95,15 @@ def test_any_mixture_gives_what_dense_attention_gives(data: st.DataObject) -> No
     check(make_case(shape, seed=data.draw(st.integers(0, 1000))), NativeAttention(shape.dtype))
 
 
-def test_a_context_split_over_tasks_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("window", [None, 70, 300])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_a_context_split_over_tasks_gives_the_same(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, window: int | None
+) -> None:
     monkeypatch.setattr(native_attention, "MIN_SPLIT", 64)
     monkeypatch.setattr(native_attention, "TASKS_PER_THREAD", 40)
-    check(make_case(Shape(decodes=(500, 1, 64, 65, 0), prefills=((9, 80),))), NativeAttention(torch.float32))
+    shape = Shape(decodes=(500, 1, 64, 65, 0), prefills=((9, 80),), dtype=dtype, sliding_window=window)
+    check(make_case(shape), NativeAttention(dtype))
 
 
 def test_layers_of_one_step_share_its_layout() -> None:

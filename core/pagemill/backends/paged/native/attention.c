@@ -40,7 +40,7 @@ typedef struct {
     float *partial; /* of each head: maximum, sum, and sums of values; null: the answer goes into the output */
 } task_t;
 
-enum { BLOCK_KEYS = 64, TILE_QUERIES = 96, MIN_SHARED_WRITES = 32 };
+enum { BLOCK_KEYS = 64, TILE_QUERIES = 96, MIN_SHARED_WRITES = 32, TASKS_PER_THREAD = 4 };
 #define UNSEEN (-1e30f) /* the score of what a query may not see; finite, so that no difference of two is a NaN */
 
 INLINE int64_t round_up(int64_t x, int64_t multiple) { return (x + multiple - 1) / multiple * multiple; }

@@ -183,14 +183,19 @@ static void TYPED(write_)(const step_t *step, const layer_t *layer, int64_t toke
     }
 }
 
+#ifdef PAIRS
+#include "attention_decode.h"
+#endif
+
 INLINE int64_t TYPED(first_seen_)(const layer_t *layer, int64_t position) {
     int64_t first = layer->window ? MAX(0, position - layer->window + 1) : 0;
     return first / layer->block_size * layer->block_size; /* a page's begin: its other keys are hidden */
 }
 
-static void TYPED(decode_)(const step_t *step, const layer_t *layer, int64_t index, float *partials, float *memory) {
-    int64_t split = index % step->num_splits, kv_head = index / step->num_splits % layer->num_kv_heads;
-    int64_t sequence = index / step->num_splits / layer->num_kv_heads, end = step->context_lens[sequence];
+/* `another`: the same thread decodes `index` + 1 next. */
+static void TYPED(decode_)(const step_t *step, const layer_t *layer, int64_t index, int another, float *partials, float *memory) {
+    int64_t kv_head = index % layer->num_kv_heads, split = index / layer->num_kv_heads % step->num_splits;
+    int64_t sequence = index / layer->num_kv_heads / step->num_splits, end = step->context_lens[sequence];
     int64_t group = layer->num_heads / layer->num_kv_heads;
     int64_t first = TYPED(first_seen_)(layer, end - 1) + split * step->split;
     if (first >= end) {
@@ -202,6 +207,12 @@ static void TYPED(decode_)(const step_t *step, const layer_t *layer, int64_t ind
     task_t task = {sequence, kv_head, sequence, 1, end - 1, first, MIN(end, first + step->split), 0};
     if (step->num_splits > 1)
         task.partial = partials + ((split * step->num_decodes + sequence) * layer->num_heads + kv_head * group) * (layer->head_dim + 2);
+#ifdef PAIRS
+    if (has_few_rows(layer)) {
+        attend_few_rows(step, layer, &task, another);
+        return;
+    }
+#endif
     TYPED(attend_)(step, layer, &task, memory);
 }
 
@@ -246,7 +257,7 @@ typedef struct {
     const step_t *step;
     const layer_t *layer;
     float *memory, *partials;
-    int64_t scratch, num_prefill_tasks, shares;
+    int64_t scratch, num_prefill_tasks, heads_per_decode, shares;
 } TYPED(attention_);
 
 static void TYPED(write_share_)(void *job, long share, int member) {
@@ -261,7 +272,9 @@ static void TYPED(attend_task_)(void *job, long task, int member) {
     const TYPED(attention_) *a = job;
     float *mine = a->memory + member * a->scratch;
     if (task < a->num_prefill_tasks) TYPED(prefill_)(a->step, a->layer, task, mine);
-    else TYPED(decode_)(a->step, a->layer, task - a->num_prefill_tasks, a->partials, mine);
+    else
+        for (int64_t heads = a->heads_per_decode, i = 0; i < heads; i++)
+            TYPED(decode_)(a->step, a->layer, (task - a->num_prefill_tasks) * heads + i, i + 1 < heads, a->partials, mine);
 }
 
 static void TYPED(merge_sequence_)(void *job, long sequence, int member) {
@@ -275,14 +288,16 @@ void TYPED(pagemill_attention_)(const step_t *step, const layer_t *layer) {
     int64_t group = layer->num_heads / layer->num_kv_heads, tokens = tile_tokens(group), num_prefill_tasks = 0;
     for (int64_t i = 0; i < step->num_prefills; i++)
         num_prefill_tasks += (step->prefills[i].query_len + tokens - 1) / tokens * layer->num_kv_heads;
-    int64_t num_decode_tasks = step->num_decodes * layer->num_kv_heads * step->num_splits;
+    /* All KV heads of a page by one thread, if there are tasks enough: it asks for each while it computes the one before. */
+    int64_t num_decodes = step->num_decodes * step->num_splits;
+    int64_t heads = num_decodes >= TASKS_PER_THREAD * step->threads ? layer->num_kv_heads : 1;
     int64_t scratch = round_up(scratch_floats(group, layer->head_dim), 16);
     float *memory = (float *)(((uintptr_t)step->workspace + 63) / 64 * 64);
     int writers = step->num_tokens >= MIN_SHARED_WRITES ? step->threads : 1;
     TYPED(attention_) job = {step,    layer, memory, memory + step->threads * scratch,
-                             scratch, num_prefill_tasks, share_count(step->num_tokens, writers)};
+                             scratch, num_prefill_tasks, heads, share_count(step->num_tokens, writers)};
     run_tasks(TYPED(write_share_), &job, job.shares, writers);
-    run_tasks(TYPED(attend_task_), &job, num_prefill_tasks + num_decode_tasks, step->threads);
+    run_tasks(TYPED(attend_task_), &job, num_prefill_tasks + num_decodes * layer->num_kv_heads / heads, step->threads);
     if (step->num_splits > 1) run_tasks(TYPED(merge_sequence_), &job, step->num_decodes, step->threads);
 }
 

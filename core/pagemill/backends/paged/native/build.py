@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 SOURCES = ("attention.c", "linear.c", "ops.c", "team.c")
-HEADERS = ("attention_typed.h", "kernels.h", "matmul.h", "ops_typed.h", "team.h")
+HEADERS = ("attention_decode.h", "attention_typed.h", "kernels.h", "matmul.h", "ops_typed.h", "team.h")
 # Neither errno nor traps matter here; sums keep their order where they are not said to be free, so no -ffast-math.
 FLAGS = (
     "-std=c11",
