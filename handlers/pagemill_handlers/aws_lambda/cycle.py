@@ -50,16 +50,12 @@ class Cycle:
         self._overdue = False
         self._ended = asyncio.Event()
 
-    @property
-    def started(self) -> bool:
-        return self._started
-
     async def run(self, app: ASGIApp) -> None:
         """Returns when the response is complete, or nobody takes it any more.
 
         Raises:
             RequestTimeoutError: the deadline came in the middle of the response.
-            Exception: whatever the app let out.
+            Exception: whatever the app let out; a RuntimeError if it gave no response.
         """
         working = asyncio.create_task(self._call(app))
         try:
@@ -72,6 +68,8 @@ class Cycle:
             await asyncio.wait((working,))
         if not working.cancelled():
             working.result()
+            if not self._started:
+                raise RuntimeError("the app ended without a response")
         elif self._started:
             raise _late()
         else:

@@ -79,7 +79,7 @@ def scope_of(event: Event, configured_root_path: str) -> Scope:
         "path": unquote(path) or "/",
         "raw_path": path.encode(),
         "root_path": root_path(event, configured_root_path),
-        "query_string": query.encode("ascii"),
+        "query_string": query.encode(),
         "headers": headers,
         "client": (client, 0) if client else None,
         "server": (context.get("domainName") or "lambda", 443),
@@ -100,7 +100,7 @@ def name_request(scope: Scope, request_id: str) -> None:
 def _headers_v2(event: Event) -> list[tuple[bytes, bytes]]:
     headers = [_header(name, value) for name, value in (event.get("headers") or {}).items()]
     if event.get("cookies"):
-        headers.append((b"cookie", "; ".join(event["cookies"]).encode("latin-1")))
+        headers.append(_header("cookie", "; ".join(event["cookies"])))
     return headers
 
 

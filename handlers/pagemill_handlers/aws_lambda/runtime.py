@@ -47,7 +47,7 @@ class Runtime:
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """End it. For the event loop's thread; a signal handler's loop sees to that."""
+        """Begin to end. To be called on the event loop's thread."""
         self._stopping.set()
 
     async def run(self) -> None:
@@ -70,6 +70,7 @@ class Runtime:
                 await asyncio.wait((waiting,))
 
     def stop_on_signals(self) -> None:
+        """SIGTERM and SIGINT call `stop`. Only for the main thread's loop."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)

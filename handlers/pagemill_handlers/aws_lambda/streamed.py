@@ -33,8 +33,7 @@ async def stream_answer(app: ASGIApp, api: RuntimeApi, invocation: Invocation, r
         logger.error("request %s was cut off", invocation.request_id, exc_info=error)
         await sink.stream.fail(type(error).__name__, str(error))
     else:
-        if sink.stream is None:
-            raise RuntimeError("the app ended without a response")
+        assert sink.stream is not None, "a response without its start"
         await sink.stream.end()
 
 

@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from pagemill.backends.fake import FakeBackend
 from support.lambda_runtime import HELLO, REPLY, event, running_runtime
@@ -95,11 +96,9 @@ async def test_a_bad_request_is_answered_with_its_status() -> None:
     async with running_runtime() as running:
         invocation = await running.api.invoke(event("function_url", {**STREAMED, "temperature": "hot"})).end()
         unknown = await running.api.invoke(event("function_url", HELLO, path="/nowhere")).end()
-        keyless = await running.api.invoke(event("function_url", HELLO)).end()
     assert (invocation.kind, invocation.prelude["statusCode"]) == ("response", 400)
     assert json.loads(invocation.content)["error"]["param"] == "temperature"
     assert unknown.prelude["statusCode"] == 404
-    assert keyless.prelude["statusCode"] == 200
 
 
 async def test_a_wrong_key_is_refused() -> None:
@@ -177,13 +176,40 @@ async def test_what_is_no_http_event_is_reported_as_an_error_that_says_so() -> N
     assert after.prelude["statusCode"] == 200
 
 
-async def test_an_app_that_fails_before_its_response_is_reported_as_an_error() -> None:
-    async def fail(request: Request) -> Response:
-        raise ValueError("a bug")
+class BrokenApp(Starlette):
+    """Lets out an exception, or nothing, where Starlette would answer."""
 
-    async with running_runtime(app=Starlette(routes=[Route("/bug", fail)], debug=False)) as running:
+    def __init__(self, error: Exception | None) -> None:
+        super().__init__()
+        self.error = error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "reported"),
+    [(ValueError("a bug"), "ValueError: a bug"), (None, "RuntimeError: the app ended without a response")],
+)
+@pytest.mark.parametrize("mode", ["streamed", "buffered"])
+async def test_an_app_that_gives_no_response_is_reported_as_an_error(
+    error: Exception | None, reported: str, mode: str
+) -> None:
+    async with running_runtime(app=BrokenApp(error), own={"mode": mode}) as running:
+        for _ in range(2):  # the poller goes on
+            invocation = await running.api.invoke(event("function_url")).end()
+            assert invocation.kind == "error"
+            body = json.loads(invocation.body)
+            assert f"{body['errorType']}: {body['errorMessage']}" == reported
+
+
+async def test_an_app_that_answers_and_then_fails_is_reported_in_trailers() -> None:
+    async def fail(request: Request) -> Response:
+        raise ValueError("a bug")  # Starlette answers 500, and lets it out
+
+    async with running_runtime(app=Starlette(routes=[Route("/bug", fail)])) as running:
         invocation = await running.api.invoke(event("function_url", path="/bug", method="GET")).end()
-    # Starlette answers 500 and raises: the answer has begun, so the failure comes as trailers.
     assert invocation.prelude["statusCode"] == 500
     assert invocation.trailers["lambda-runtime-function-error-type"] == "ValueError"
 
