@@ -42,7 +42,7 @@ async def bootstrap(
 async def test_sigterm_in_mid_stream_lets_the_stream_end_and_the_exit_is_clean() -> None:
     async with (
         fake_runtime_api() as api,
-        bootstrap(api, str(FUNCTION), "0.01", PAGEMILL_LAMBDA_SHUTDOWN_BUDGET_S="5") as process,
+        bootstrap(api, str(FUNCTION), "0.03", PAGEMILL_LAMBDA_SHUTDOWN_BUDGET_S="10") as process,
     ):
         invocation = api.invoke(event("function_url", STREAMED))
         await invocation.num_chunks(3)
@@ -57,7 +57,7 @@ async def test_sigterm_in_mid_stream_lets_the_stream_end_and_the_exit_is_clean()
 async def test_three_invocations_run_at_once_in_one_process_if_lambda_allows_it() -> None:
     async with (
         fake_runtime_api() as api,
-        bootstrap(api, str(FUNCTION), "0.01", AWS_LAMBDA_MAX_CONCURRENCY="3") as process,
+        bootstrap(api, str(FUNCTION), "0.03", AWS_LAMBDA_MAX_CONCURRENCY="3") as process,
     ):
         invocations = [api.invoke(event("rest_api", STREAMED)) for _ in range(3)]
         await asyncio.gather(*(invocation.num_chunks(3) for invocation in invocations))

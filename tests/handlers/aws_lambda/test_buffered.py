@@ -132,13 +132,13 @@ async def test_bytes_are_counted_as_they_are_sent() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_request_past_its_deadline_is_answered_before_the_sandbox_is_killed(stream: bool) -> None:
     endless = FakeBackend(reply=lambda prompt: [*b"word " * 700], step_delay_s=0.01)
-    async with running_runtime(endless, own={**BUFFERED, "deadline_margin_s": 0.4}) as running:
+    async with running_runtime(endless, own={**BUFFERED, "deadline_margin_s": 1.0}) as running:
         loop = asyncio.get_running_loop()
         start = loop.time()
-        invocation = await running.api.invoke(event("http_api", {**HELLO, "stream": stream}), timeout_s=0.7).end()
+        invocation = await running.api.invoke(event("http_api", {**HELLO, "stream": stream}), timeout_s=1.4).end()
         took_s = loop.time() - start
         assert running.engine.num_unfinished() == 0
-    assert took_s < 0.7
+    assert took_s < 1.4
     assert invocation.answer["statusCode"] == (200 if stream else 504)
     assert '"code":"timeout"' in invocation.answer["body"].replace(" ", "")
 
@@ -152,9 +152,9 @@ async def test_a_stream_that_stands_still_is_a_504_since_nothing_of_it_was_sent(
         return StreamingResponse(items())
 
     app = Starlette(routes=[Route("/s", stream)])
-    own = {**BUFFERED, "deadline_margin_s": 0.4}
+    own = {**BUFFERED, "deadline_margin_s": 1.0}
     async with running_runtime(app=app, own=own) as running:
-        invocation = await running.api.invoke(event("http_api", path="/s", method="GET"), timeout_s=0.6).end(2)
+        invocation = await running.api.invoke(event("http_api", path="/s", method="GET"), timeout_s=1.2).end()
     assert invocation.answer["statusCode"] == 504
     assert "first" not in invocation.answer["body"]
 

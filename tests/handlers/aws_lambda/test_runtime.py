@@ -26,7 +26,7 @@ async def test_concurrent_invocations_share_one_model_and_one_batch() -> None:
     async with running_runtime(FakeBackend(step_delay_s=0.01), num_pollers=3) as running:
         await until_polling(running.api, 3)
         invocations = [running.api.invoke(event("function_url", STREAMED)) for _ in range(3)]
-        await asyncio.gather(*(invocation.num_chunks(5) for invocation in invocations))
+        await asyncio.gather(*(invocation.num_chunks(3) for invocation in invocations))
         together = running.engine.stats()
         await asyncio.gather(*(invocation.end() for invocation in invocations))
         stats = running.engine.stats()
@@ -146,7 +146,7 @@ async def test_stopping_lets_a_stream_end_that_ends_within_the_budget() -> None:
         await invocation.num_chunks(5)
         running.runtime.stop()
         await invocation.end()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(3):
             await asyncio.wait((running.task,))
     assert b"[DONE]" in invocation.content
     assert running.backend.closed
@@ -154,7 +154,7 @@ async def test_stopping_lets_a_stream_end_that_ends_within_the_budget() -> None:
 
 async def test_stopping_aborts_what_outlasts_the_budget_with_an_error_in_the_stream() -> None:
     endless = FakeBackend(reply=lambda prompt: [*b"word " * 700], step_delay_s=0.01)
-    async with running_runtime(endless, own={"shutdown_budget_s": 0.5}) as running:
+    async with running_runtime(endless, own={"shutdown_budget_s": 1.5}) as running:
         loop = asyncio.get_running_loop()
         invocation = running.api.invoke(event("function_url", STREAMED))
         await invocation.num_chunks(5)
@@ -164,7 +164,7 @@ async def test_stopping_aborts_what_outlasts_the_budget_with_an_error_in_the_str
         await asyncio.wait((running.task,))
         took_s = loop.time() - start
     assert "shutting down" in invocation.content.decode()
-    assert took_s < 0.5
+    assert took_s < 1.5
     assert endless.closed
 
 
@@ -172,7 +172,7 @@ async def test_a_runtime_without_work_stops_at_once() -> None:
     async with running_runtime(num_pollers=3) as running:
         await until_polling(running.api, 3)
         running.runtime.stop()
-        async with asyncio.timeout(0.3):
+        async with asyncio.timeout(2):
             await asyncio.wait((running.task,))
 
 

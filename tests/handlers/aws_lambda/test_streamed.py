@@ -39,7 +39,7 @@ async def test_sse_reaches_the_client_chunk_by_chunk_while_the_model_works(kind:
     times = [time for time, _ in invocation.chunks]
     whole_s = len(REPLY) * STEP_S
     assert times[-1] - times[0] > whole_s * 0.8, "the stream came in one piece"
-    assert len(invocation.chunks) > len(REPLY) * 0.5
+    assert len(invocation.chunks) > 10
 
 
 async def test_status_and_headers_come_before_the_first_chunk() -> None:
@@ -62,6 +62,7 @@ async def test_the_first_byte_comes_long_before_the_last() -> None:
     long_reply = [*b"word " * 40, 256]
     backend = FakeBackend(reply=lambda prompt: long_reply, step_delay_s=0.005)
     async with running_runtime(backend) as running:
+        await running.api.invoke(event("function_url", {**STREAMED, "max_tokens": 1})).end()  # imports the dialect
         loop = asyncio.get_running_loop()
         start = loop.time()
         invocation = running.api.invoke(event("function_url", STREAMED))
@@ -249,14 +250,14 @@ async def test_an_engine_that_dies_in_mid_stream_says_so_in_the_stream() -> None
 
 async def test_a_request_past_its_deadline_is_answered_504_before_the_sandbox_is_killed() -> None:
     gate = asyncio.Event()
-    own = {"deadline_margin_s": 0.4}
+    own = {"deadline_margin_s": 1.0}
     async with running_runtime(before_load=lambda: _pass(gate), own=own) as running:
         loop = asyncio.get_running_loop()
         start = loop.time()
-        invocation = await running.api.invoke(event("function_url", STREAMED), timeout_s=0.6).end()
+        invocation = await running.api.invoke(event("function_url", STREAMED), timeout_s=1.4).end()
         took_s = loop.time() - start
         gate.set()
-    assert 0.15 < took_s < 0.55
+    assert 0.3 < took_s < 1.4
     assert invocation.prelude["statusCode"] == 504
     assert json.loads(invocation.content)["error"]["code"] == "timeout"
 
@@ -267,11 +268,11 @@ async def _pass(gate: asyncio.Event) -> None:
 
 async def test_a_stream_past_its_deadline_ends_with_the_dialects_error() -> None:
     endless = FakeBackend(reply=lambda prompt: [*b"word " * 700], step_delay_s=0.01)
-    async with running_runtime(endless, own={"deadline_margin_s": 0.4}) as running:
-        sse = running.api.invoke(event("function_url", STREAMED), timeout_s=0.7)
+    async with running_runtime(endless, own={"deadline_margin_s": 1.0}) as running:
+        sse = running.api.invoke(event("function_url", STREAMED), timeout_s=1.4)
         await sse.end()
         body = {"model": "fake", "prompt": "hello", "options": {"temperature": 0}}
-        ndjson = await running.api.invoke(event("function_url", body, path="/api/generate"), timeout_s=0.7).end()
+        ndjson = await running.api.invoke(event("function_url", body, path="/api/generate"), timeout_s=1.4).end()
         assert running.engine.num_unfinished() == 0
     assert sse.prelude["statusCode"] == 200
     assert sse.content.count(b"chat.completion.chunk") > 10
@@ -289,8 +290,8 @@ async def test_a_stream_that_stands_still_is_cut_off_at_the_deadline() -> None:
         return StreamingResponse(items())
 
     app = Starlette(routes=[Route("/s", stream)])
-    async with running_runtime(app=app, own={"deadline_margin_s": 0.4}) as running:
-        invocation = await running.api.invoke(event("function_url", path="/s", method="GET"), timeout_s=0.6).end(2)
+    async with running_runtime(app=app, own={"deadline_margin_s": 1.0}) as running:
+        invocation = await running.api.invoke(event("function_url", path="/s", method="GET"), timeout_s=1.2).end()
     assert invocation.content == b"first "
     assert invocation.trailers["lambda-runtime-function-error-type"] == "RequestTimeoutError"
     assert "timeout" in invocation.trailer_error["errorMessage"]
