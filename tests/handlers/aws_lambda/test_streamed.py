@@ -215,6 +215,20 @@ async def test_an_app_that_answers_and_then_fails_is_reported_in_trailers() -> N
     assert invocation.trailers["lambda-runtime-function-error-type"] == "ValueError"
 
 
+async def test_an_app_that_lingers_after_its_response_is_told_of_the_disconnect() -> None:
+    class LingeringApp(Starlette):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            received.append((await receive())["type"])
+            await PlainTextResponse("done")(scope, receive, send)
+            received.append((await receive())["type"])
+
+    received: list[str] = []
+    async with running_runtime(app=LingeringApp()) as running:
+        invocation = await running.api.invoke(event("function_url")).end(5)
+    assert invocation.content == b"done"
+    assert received == ["http.request", "http.disconnect"]
+
+
 async def test_an_error_in_mid_stream_comes_as_trailers() -> None:
     async def items() -> Any:
         yield b"first "
