@@ -216,22 +216,25 @@ static void TYPED(decode_)(const step_t *step, const layer_t *layer, int64_t ind
     TYPED(attend_)(step, layer, &task, memory);
 }
 
-/* The softmax over a decode's whole context from those over its parts. */
-static void TYPED(merge_)(const step_t *step, const layer_t *layer, int64_t index, const float *partials) {
+/* The softmax over a decode's whole context from those over its parts, whose sums are added to the first's. */
+static void TYPED(merge_)(const step_t *step, const layer_t *layer, int64_t index, float *partials) {
     int64_t sequence = index / layer->num_heads, end = step->context_lens[sequence], head_dim = layer->head_dim;
     int64_t parts = (end - TYPED(first_seen_)(layer, end - 1) + step->split - 1) / step->split;
     if (end == 0) return;
     int64_t part_stride = step->num_decodes * layer->num_heads * (head_dim + 2);
-    const float *first = partials + index * (head_dim + 2);
+    float *first = partials + index * (head_dim + 2), *restrict sums = first + 2;
     float top = UNSEEN, total = 0.0f;
     for (int64_t part = 0; part < parts; part++) top = MAX(top, first[part * part_stride]);
-    for (int64_t part = 0; part < parts; part++) total += first[part * part_stride + 1] * fast_exp(first[part * part_stride] - top);
-    for (int64_t i = 0; i < head_dim; i++) {
-        float sum = 0.0f;
-        for (int64_t part = 0; part < parts; part++)
-            sum += first[part * part_stride + 2 + i] * fast_exp(first[part * part_stride] - top);
-        ((T *)layer->output)[index * head_dim + i] = TYPED(narrow_)(sum / total);
+    for (int64_t part = 0; part < parts; part++) {
+        const float *other = first + part * part_stride;
+        float weight = fast_exp(other[0] - top);
+        total += other[1] * weight;
+        if (part == 0)
+            for (int64_t i = 0; i < head_dim; i++) sums[i] *= weight;
+        else
+            for (int64_t i = 0; i < head_dim; i++) sums[i] += other[2 + i] * weight;
     }
+    for (int64_t i = 0; i < head_dim; i++) ((T *)layer->output)[index * head_dim + i] = TYPED(narrow_)(sums[i] / total);
 }
 
 /* Tasks of prefills count backwards: the last tokens of a prompt see most of it, and long tasks go first. */
