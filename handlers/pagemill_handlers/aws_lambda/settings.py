@@ -5,33 +5,30 @@ Owns no state.
 
 import os
 from collections.abc import Mapping
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Any, Literal
 
 from pagemill.errors import SettingsError
+from pagemill.validated import Validated, ValidationError, field
 
 PREFIX = "PAGEMILL_LAMBDA_"
 
 
-class LambdaSettings(BaseModel):
+class LambdaSettings(Validated):
     """How this function answers. Units are in the names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    mode: Literal["streamed", "buffered"] = Field(
+    mode: Literal["streamed", "buffered"] = field(
         "streamed", description="of the bootstrap process: streamed needs a function URL or REST API that streams"
     )
-    max_response_bytes: int = Field(
+    max_response_bytes: int = field(
         6_291_556, ge=1024, description="largest buffered answer, as JSON; larger ones become an error (Lambda's limit)"
     )
-    init_wait_s: float = Field(
+    init_wait_s: float = field(
         0, ge=0, description="longest time that init waits for the model; for provisioned concurrency: see the docs"
     )
-    deadline_margin_s: float = Field(
+    deadline_margin_s: float = field(
         1.0, gt=0, description="time before the function's timeout at which a request is ended with an error"
     )
-    shutdown_budget_s: float = Field(
+    shutdown_budget_s: float = field(
         0.5, gt=0, description="time from SIGTERM to the end; with an external extension Lambda allows 2 s"
     )
 
@@ -43,13 +40,13 @@ def load_lambda_settings(environment: Mapping[str, str] | None = None) -> Lambda
         SettingsError: a value is wrong, or there is no such setting; names the variable.
     """
     environment = os.environ if environment is None else environment
-    given = {
+    given: dict[str, Any] = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in environment.items()
         if name.startswith(PREFIX) and value != ""
     }
     try:
-        return LambdaSettings.model_validate(given)
+        return LambdaSettings(**given)
     except ValidationError as error:
         raise SettingsError(_explain(error)) from error
 
