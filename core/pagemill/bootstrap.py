@@ -122,6 +122,9 @@ def _gguf_backend(reference: ModelReference, settings: Settings) -> "Backend":
 
 
 def _paged_backend(reference: ModelReference, settings: Settings) -> "Backend":
+    from pagemill.backends.paged.openmp import let_threads_sleep
+
+    let_threads_sleep()
     try:
         from pagemill.backends.paged.backend import PagedBackend
         from pagemill.backends.paged.options import PagedOptions
