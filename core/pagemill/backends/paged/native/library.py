@@ -69,7 +69,19 @@ def load_kernels() -> ctypes.CDLL:
     Raises:
         BuildError: there are none for this CPU, and they can't be built.
     """
-    library = _find() or _build()
+    return _declared(_find() or _build())
+
+
+@cache
+def load_short_kernels() -> ctypes.CDLL:
+    """The same, called without letting go of the GIL: for operations of microseconds, after which another thread that took
+    it meanwhile would keep it for longer than they last.
+    """
+    return _declared(ctypes.PyDLL(load_kernels()._name))
+
+
+def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
+    """The library, with the types of its functions' arguments."""
     for name, arguments in _TYPED_ARGUMENTS.items():
         for kind in ("bf16", "float"):
             getattr(library, f"{name}_{kind}").argtypes = arguments

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pagemill.backends.paged.native.build import cpu_features
-from pagemill.backends.paged.native.library import load_kernels
+from pagemill.backends.paged.native.library import load_kernels, load_short_kernels
 from pagemill.backends.paged.ops.base import Activation
 
 ACTIVATIONS: dict[Activation, int] = {"silu": 0, "gelu_tanh": 1, "gelu": 2}  # as ops.c numbers them
@@ -21,12 +21,12 @@ class NativeOps:
     """See `ops.base.Ops`. Makes its tensors as torch does; all arguments must be of the dtype, `cos_sin` float32."""
 
     def __init__(self, dtype: torch.dtype) -> None:
-        kernels = load_kernels()
+        kernels, short = load_kernels(), load_short_kernels()
         kind = {torch.bfloat16: "bf16", torch.float32: "float"}[dtype]
-        self._rms_norm = getattr(kernels, f"pagemill_rms_norm_{kind}")
-        self._add_rms_norm = getattr(kernels, f"pagemill_add_rms_norm_{kind}")
-        self._rotate = getattr(kernels, f"pagemill_rotate_{kind}")
-        self._gated_activation = getattr(kernels, f"pagemill_gated_activation_{kind}")
+        self._rms_norm = getattr(short, f"pagemill_rms_norm_{kind}")
+        self._add_rms_norm = getattr(short, f"pagemill_add_rms_norm_{kind}")
+        self._rotate = getattr(short, f"pagemill_rotate_{kind}")
+        self._gated_activation = getattr(short, f"pagemill_gated_activation_{kind}")
         self._packs = kind == "bf16" and bool(kernels.pagemill_multiplies_bf16()) and "amx_bf16" not in cpu_features()
         if self._packs:
             self._pack, self._linear = kernels.pagemill_pack_weight, kernels.pagemill_linear
