@@ -74,8 +74,8 @@ def load_kernels() -> ctypes.CDLL:
 
 @cache
 def load_short_kernels() -> ctypes.CDLL:
-    """The same, called without letting go of the GIL: for operations of microseconds, since another thread that takes it
-    meanwhile keeps it for longer than they last.
+    """The same, called without letting go of the GIL: for operations of microseconds. Another thread that takes it then
+    keeps it for longer than they last.
     """
     return _declared(ctypes.PyDLL(load_kernels()._name))
 
