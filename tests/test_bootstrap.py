@@ -116,6 +116,13 @@ async def wait_for(condition: object) -> None:
         await asyncio.sleep(0.01)
 
 
+def test_settings_that_the_chosen_backend_does_not_have_are_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    settings = Settings(max_num_seqs=1, max_model_len=64, mlock=False, device="cpu", enforce_eager=True)
+    load_backend(resolve("grist"), settings).close()
+    [warning] = [record.getMessage() for record in caplog.records if "of no effect" in record.getMessage()]
+    assert warning == "of no effect on the gguf backend, they are for paged: device, enforce_eager"
+
+
 async def test_the_event_loop_turns_while_a_model_loads(slow_loads: SlowLoads) -> None:
     loading = asyncio.create_task(load_model(resolve("fake"), settings_of()))
     await asyncio.sleep(0.05)

@@ -29,6 +29,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BACKENDS = {"gguf": "gguf", "safetensors": "paged", "fake": "fake"}  # by the model's format
+BACKEND_SETTINGS = {  # those that only one of them has
+    "gguf": ("flash_attn", "mmap", "mlock"),
+    "paged": (
+        "device",
+        "dtype",
+        "block_size",
+        "gpu_memory_utilization",
+        "enforce_eager",
+        "async_scheduling",
+        "attention_backend",
+        "model_impl",
+    ),
+}
 DEFAULT_MAX_NUM_BATCHED_TOKENS = 512
 
 
@@ -86,7 +99,16 @@ def load_backend(reference: ModelReference, settings: Settings) -> "Backend":
         return _fake_backend(settings)
     if kind != BACKENDS[reference.format]:
         raise ModelLoadError(f"{reference.name} is {reference.format}, which the backend {kind} can't load")
+    _warn_of_settings_for_others(kind, settings)
     return _gguf_backend(reference, settings) if kind == "gguf" else _paged_backend(reference, settings)
+
+
+def _warn_of_settings_for_others(kind: str, settings: Settings) -> None:
+    """An environment may well hold settings for every backend that it may serve with, so they are no error."""
+    for other, names in BACKEND_SETTINGS.items():
+        unused = [name for name in names if other != kind and name in settings.given_fields]
+        if unused:
+            logger.warning("of no effect on the %s backend, they are for %s: %s", kind, other, ", ".join(unused))
 
 
 def _backend_kind(reference: ModelReference, settings: Settings) -> str:

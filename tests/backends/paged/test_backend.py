@@ -79,6 +79,17 @@ def test_a_model_that_does_not_fit_is_refused_with_the_numbers_before_it_is_read
         load(folder)
 
 
+def test_pages_that_the_device_has_no_memory_for_are_an_error_of_the_load(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*arguments: object, **options: object) -> None:
+        raise torch.OutOfMemoryError("tried to allocate 80 GiB")
+
+    monkeypatch.setattr("pagemill.backends.paged.backend.KVPool", out_of_memory)
+    with pytest.raises(ModelLoadError, match=r"tiny: tried to allocate 80 GiB"):
+        load(folder)
+
+
 def test_a_model_impl_that_does_not_know_the_architecture_is_refused(tmp_path: Path) -> None:
     foreign = TinyModel(model_type="gpt_neox").write(tmp_path / "neox")
     with pytest.raises(ModelLoadError, match="gpt_neox"):

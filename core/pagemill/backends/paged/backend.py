@@ -22,7 +22,7 @@ from pagemill.backends.paged.sampling import Sampler
 from pagemill.backends.paged.tokenizer import PagedTokenizer
 from pagemill.engine.block_kv_cache import BlockKVCache
 from pagemill.engine.step import StepPlan, StepResult
-from pagemill.errors import BackendError
+from pagemill.errors import BackendError, ModelLoadError
 from pagemill.machine import available_memory_bytes, num_usable_cores
 
 logger = getLogger(__name__)
@@ -48,8 +48,15 @@ class PagedBackend:
             ModelLoadError: names the file, tensor, field or number that is wrong.
             SettingsError: the settings contradict one another, or ask for what does not run here.
         """
-        began = perf_counter()
         device = choose_device(options.device)
+        try:
+            return cls._load(folder, options, device)
+        except torch.OutOfMemoryError as error:
+            raise ModelLoadError(f"can't load {folder}: {error}") from error
+
+    @classmethod
+    def _load(cls, folder: Path, options: PagedOptions, device: torch.device) -> "PagedBackend":
+        began = perf_counter()
         torch.set_num_threads(options.threads or num_usable_cores())
         with Checkpoint.open(folder) as checkpoint:
             dtype = choose_dtype(options.dtype, checkpoint.dtype, device)
