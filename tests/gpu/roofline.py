@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pagemill.backends.paged.config import DecoderConfig
+from pagemill.backends.paged.model import KVShape
 
 
 class Ceilings(NamedTuple):
@@ -34,7 +35,9 @@ class DecodeWork:
 
     @property
     def kv_bytes(self) -> int:
-        return self.batch_size * self.context_len * self.config.kv_bytes_per_token(self.kv_itemsize)
+        config = self.config
+        shape = KVShape(config.num_layers, config.num_kv_heads, config.head_dim)
+        return self.batch_size * self.context_len * shape.bytes_per_token(self.kv_itemsize)
 
     @property
     def num_bytes(self) -> int:

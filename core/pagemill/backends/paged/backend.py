@@ -119,9 +119,7 @@ class PagedBackend:
 def _choose_capacity(
     weights: LoadedWeights, options: PagedOptions, device: torch.device, dtype: torch.dtype
 ) -> tuple[Capacity, torch.dtype]:
-    shape = weights.model.kv_shape
     kv_dtype = choose_kv_dtype(options.kv_cache_dtype, dtype, device)
-    token_bytes = shape.num_layers * 2 * shape.num_kv_heads * shape.head_dim * kv_dtype.itemsize
     if device.type == "cpu":
         kv_bytes = cpu_kv_bytes(options, available_memory_bytes())
     elif options.kv_cache_memory_bytes is not None:
@@ -140,7 +138,7 @@ def _choose_capacity(
             device=device,
         )
     capacity = choose_capacity(
-        block_bytes=token_bytes * options.block_size,
+        block_bytes=weights.model.kv_shape.bytes_per_token(kv_dtype.itemsize) * options.block_size,
         kv_bytes=kv_bytes,
         context_length=weights.context_length,
         options=options,

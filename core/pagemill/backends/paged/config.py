@@ -126,7 +126,3 @@ class DecoderConfig:
     @property
     def num_layers(self) -> int:
         return len(self.layers)
-
-    def kv_bytes_per_token(self, itemsize: int) -> int:
-        """Keys and values of one token in all layers."""
-        return self.num_layers * 2 * self.num_kv_heads * self.head_dim * itemsize

@@ -31,7 +31,6 @@ class KVPool:
     ) -> None:
         shape = (num_layers, 2, num_blocks, num_kv_heads, block_size, head_dim)
         self._memory = torch.empty(shape, dtype=dtype, device=device)
-        self.num_blocks = num_blocks
         self.block_size = block_size
         self.layers = tuple(LayerKV(layer[0], layer[1]) for layer in self._memory)
 

@@ -14,6 +14,10 @@ class KVShape(NamedTuple):
     num_kv_heads: int
     head_dim: int
 
+    def bytes_per_token(self, itemsize: int) -> int:
+        """In all layers, with elements of `itemsize` bytes."""
+        return self.num_layers * 2 * self.num_kv_heads * self.head_dim * itemsize
+
 
 class PagedModel(Protocol):
     """Weights on a device, and the arithmetic from token ids to logits. Thread-bound; no call mutates the weights."""

@@ -64,13 +64,3 @@ def language_model_fields(values: Mapping[str, Any]) -> Mapping[str, Any]:
         raise ModelLoadError(f"config.json: {family.nested}={inner!r} is not an object")
     outer = {name: values[name] for name in ("model_type", "tie_word_embeddings") if name in values}
     return dict(inner) | outer
-
-
-def stored_dtype(values: Mapping[str, Any]) -> str | None:
-    """The dtype that the checkpoint was saved in, as torch names it, or None where config.json does not say."""
-    for fields in (values, values.get("text_config")):
-        if isinstance(fields, Mapping):
-            name = fields.get("dtype") or fields.get("torch_dtype")
-            if isinstance(name, str):
-                return name.removeprefix("torch.")
-    return None
