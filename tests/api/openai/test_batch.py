@@ -55,8 +55,18 @@ async def test_refused_request_ends_those_before_it(engine: Engine) -> None:
     assert engine.num_unfinished() == 0
 
 
+@pytest.fixture
+async def slow_engine() -> AsyncIterator[Engine]:
+    """One whose endless answers take seconds: a fast one's may end before their reader's first turn on a busy machine."""
+    engine = Engine(FakeBackend(step_delay_s=0.002))
+    engine.start()
+    yield engine
+    await engine.close()
+
+
 @pytest.mark.parametrize("prompts", [[b"a"], [b"a", b"b", b"c"]], ids=["one", "several"])
-async def test_leaving_early_ends_all_and_leaves_no_task(engine: Engine, prompts: list[bytes]) -> None:
+async def test_leaving_early_ends_all_and_leaves_no_task(slow_engine: Engine, prompts: list[bytes]) -> None:
+    engine = slow_engine
     before = asyncio.all_tasks()
     with Batch(engine, [ask(prompt, endless=True) for prompt in prompts]) as batch:
         await anext(batch)
