@@ -57,7 +57,7 @@ async def test_refused_request_ends_those_before_it(engine: Engine) -> None:
 
 @pytest.fixture
 async def slow_engine() -> AsyncIterator[Engine]:
-    """One whose endless answers take seconds: a fast one's may end before their reader's first turn on a busy machine."""
+    """Its endless answers take seconds: a fast one's may end before their reader's first turn, on a busy machine."""
     engine = Engine(FakeBackend(step_delay_s=0.002))
     engine.start()
     yield engine
