@@ -1,4 +1,4 @@
-"""The random Llamas of `models.py` as Hugging Face folders: the same weights, rounded to bf16, and the same tokenizer.
+"""The random models of `models.py` as Hugging Face folders: the same weights, rounded to bf16, and the same tokenizer.
 
 Deterministic: the same size gives the same bytes. Owns no state but the folders in the cache. Imports no torch, for a
 bf16 tensor in a safetensors file is plain bytes behind a JSON header (its format's documentation has one page).
@@ -19,7 +19,6 @@ from load_tests.models import (
     CHAT_TEMPLATE,
     EOS_TOKEN_ID,
     RMS_EPS,
-    ROPE_BASE,
     SPECIAL_TOKENS,
     Shape,
     random_tensors,
@@ -35,6 +34,8 @@ TENSOR_NAMES = {
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
     "attn_output": "self_attn.o_proj",
     "ffn_norm": "post_attention_layernorm",
     "ffn_gate": "mlp.gate_proj",
@@ -45,7 +46,7 @@ TENSOR_NAMES = {
 
 def model_folder(size: str) -> Path:
     """The folder of that size, made now if it is not in the cache."""
-    path = CACHE / f"random-llama-{size}-bf16"
+    path = CACHE / f"random-{shapes()[size].architecture}-{size}-bf16"
     if not path.exists():
         unfinished = path.with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -103,7 +104,9 @@ def _write_safetensors(path: Path, tensors: Mapping[str, npt.NDArray[np.uint16]]
 
 
 def half_split(name: str, values: npt.NDArray[np.float32], shape: Shape) -> npt.NDArray[np.float32]:
-    """llama.cpp rotates neighbouring rows of a query or key head, transformers those half a head apart."""
+    """llama.cpp rotates neighbouring rows of a Llama's query or key head, transformers those half a head apart."""
+    if shape.architecture != "llama":
+        return values
     heads = {"attn_q": shape.heads, "attn_k": shape.kv_heads}.get(name.split(".")[-2])
     if heads is None:
         return values
@@ -112,8 +115,8 @@ def half_split(name: str, values: npt.NDArray[np.float32], shape: Shape) -> npt.
 
 def _config(shape: Shape) -> dict[str, Any]:
     return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "architectures": [{"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}[shape.architecture]],
+        "model_type": shape.architecture,
         "vocab_size": shape.vocab,
         "hidden_size": shape.hidden,
         "intermediate_size": shape.feed_forward,
@@ -123,12 +126,12 @@ def _config(shape: Shape) -> dict[str, Any]:
         "head_dim": shape.head_dim,
         "max_position_embeddings": shape.context,
         "rms_norm_eps": RMS_EPS,
-        "rope_theta": ROPE_BASE,
+        "rope_theta": shape.rope_base,
         "rope_scaling": None,
         "hidden_act": "silu",
         "attention_bias": False,
         "mlp_bias": False,
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": shape.tied,
         "torch_dtype": "bfloat16",
         "bos_token_id": BOS_TOKEN_ID,
         "eos_token_id": EOS_TOKEN_ID,

@@ -14,7 +14,7 @@ import pytest
 from load_tests.client import encode_request, run_closed_loop
 from load_tests.cold_start import start_once
 from load_tests.memory import mapped_bytes, status_bytes, tensor_bytes
-from load_tests.models import Shape, byte_letters, shapes, text_token_ids, write_model
+from load_tests.models import Shape, byte_letters, quantize, shapes, text_token_ids, write_model
 from load_tests.peers import llama_server, pagemill
 from load_tests.runs import run_async, send
 from load_tests.scenarios import PlannedRequest
@@ -72,11 +72,20 @@ def test_models_have_the_size_they_are_called_by(tiny_model: Path) -> None:
     assert sum(int(np.prod(tensor.shape)) for tensor in tensors) == shapes()["1M"].num_parameters
     assert tensor_bytes(tiny_model) < tiny_model.stat().st_size
     assert shapes()["88M"].num_parameters == pytest.approx(88e6, rel=0.01)
-    assert shapes()["0.6B"].num_parameters == pytest.approx(0.6e9, rel=0.05)
+    assert shapes()["0.6B"].num_parameters == pytest.approx(0.6e9, rel=0.01)
+
+
+def test_a_quantized_model_has_its_matrices_in_blocks_of_four_and_six_bits(tmp_path: Path) -> None:
+    shape = replace(shapes()["1M"], hidden=256, architecture="qwen3", tied=True)
+    write_model(tmp_path / "q8_0.gguf", shape)
+    quantize(tmp_path / "q8_0.gguf", tmp_path / "q4_k_m.gguf")
+    tensors = gguf.GGUFReader(tmp_path / "q4_k_m.gguf").tensors
+    assert sum(int(np.prod(tensor.shape)) for tensor in tensors) == shape.num_parameters
+    assert {"Q4_K", "Q6_K"} <= {tensor.tensor_type.name for tensor in tensors}
 
 
 def test_kv_takes_four_bytes_for_each_key_value_pair_in_f16() -> None:
-    shape = Shape(hidden=8, layers=3, heads=2, kv_heads=1, feed_forward=8, vocab=300)
+    shape = Shape(hidden=8, layers=3, heads=2, kv_heads=1, head_dim=4, feed_forward=8, vocab=300)
     assert shape.kv_bytes(10) == 10 * 3 * (4 + 4) * 2
 
 

@@ -1,6 +1,7 @@
 """Random models as Hugging Face folders."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_bf16_is_rounded_to_nearest_and_ties_to_even() -> None:
 
 
 def test_queries_and_keys_meet_alike_in_both_layouts_of_rotary_embedding() -> None:
-    shape = Shape(hidden=16, layers=1, heads=2, kv_heads=2, feed_forward=8, vocab=300)
+    shape = Shape(hidden=16, layers=1, heads=2, kv_heads=2, head_dim=8, feed_forward=8, vocab=300)
     generator = np.random.default_rng(0)
     query, key = (generator.standard_normal((16, 16)).astype(np.float32) for _ in range(2))
     heard, said = generator.standard_normal((2, 16)).astype(np.float32)
@@ -103,3 +104,13 @@ def test_its_tokenizer_gives_text_back_and_knows_its_special_tokens(folder: Path
     assert tokenizer.decode(ids, skip_special_tokens=False) == text
     assert (ids[0], ids[-1]) == (257, 258)
     assert tokenizer.get_vocab_size() == SHAPE.vocab
+
+
+def test_a_tied_model_has_its_output_in_its_embedding_and_qwen3_norms_for_each_head(tmp_path: Path) -> None:
+    shape = replace(SHAPE, architecture="qwen3", tied=True, head_dim=64)
+    write_folder(tmp_path / "tied", shape)
+    tensors = read_tensors(tmp_path / "tied" / "model.safetensors")
+    assert sum(bits.size for _, bits in tensors.values()) == shape.num_parameters
+    assert "lm_head.weight" not in tensors
+    assert tensors["model.layers.0.self_attn.q_norm.weight"][1].shape == (64,)
+    assert not tensors["model.embed_tokens.weight"][1][256 : 256 + len(SPECIAL_TOKENS)].any()
