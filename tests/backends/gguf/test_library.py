@@ -1,4 +1,6 @@
-"""How llama.cpp's log lines are taken: none while a load succeeds, all of them when debugging, errors as reasons."""
+"""How llama.cpp's log lines are taken: none while a load succeeds, all of them when debugging, errors as reasons.
+And which kernels are loaded; `tests/images` does so with a build for a fleet.
+"""
 
 import logging
 import os
@@ -6,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pagemill.backends.gguf.library import load_library
+from pagemill.backends.gguf.library import load_kernels, load_library
+from pagemill.errors import ModelLoadError
 from pagemill.store.references import resolve
 
 UNTOUCHED = -1  # the level of no line
@@ -67,3 +70,38 @@ def test_lines_are_taken_again_after_a_silent_load(tmp_path: Path) -> None:
     with library.captured_errors() as errors:
         assert Load(tmp_path / "absent.gguf")() is None
     assert errors
+
+
+class FleetBuild:
+    """libllama with kernels in libraries of their own, of which `num_suitable` suit this CPU."""
+
+    _name = "/opt/llama/libllama.so"
+
+    def __init__(self, num_suitable: int) -> None:
+        self.num_suitable = num_suitable
+        self.folders: list[bytes] = []
+
+    def ggml_backend_reg_count(self) -> int:
+        return self.num_suitable if self.folders else 0
+
+    def ggml_backend_load_all_from_path(self, folder: bytes) -> None:
+        self.folders.append(folder)
+
+
+def test_kernels_apart_are_loaded_from_beside_the_library() -> None:
+    llama = FleetBuild(num_suitable=1)
+    load_kernels(llama)  # type: ignore[arg-type]
+    load_kernels(llama)  # type: ignore[arg-type]
+    assert llama.folders == [b"/opt/llama"]
+
+
+def test_a_cpu_without_kernels_is_refused() -> None:
+    with pytest.raises(ModelLoadError, match="no kernels for this CPU in /opt/llama"):
+        load_kernels(FleetBuild(num_suitable=0))  # type: ignore[arg-type]
+
+
+def test_kernels_that_are_built_in_are_taken() -> None:
+    llama = load_library().c._lib
+    num_backends = llama.ggml_backend_reg_count()
+    load_kernels(llama)
+    assert llama.ggml_backend_reg_count() == num_backends >= 1

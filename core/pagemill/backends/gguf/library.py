@@ -1,10 +1,11 @@
-"""The llama.cpp library: its import, its one-time initialisation, and its log lines routed into `logging`.
+"""The llama.cpp library: its import, its kernels, its one-time initialisation, and its log lines routed into `logging`.
 
 Owns the process's llama.cpp log callback, which C keeps a pointer to: it must live as long as the process, so
 `load_library` makes it once and never lets it go.
 """
 
 import ctypes
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -93,7 +94,7 @@ def load_library() -> Library:
     """Import and initialise llama.cpp; later calls give the same.
 
     Raises:
-        ModelLoadError: llama-cpp-python is not installed, or its library doesn't load.
+        ModelLoadError: llama-cpp-python is not installed, its library doesn't load, or has no kernels for this CPU.
     """
     c = _import_binding()
     router = LogRouter()
@@ -101,8 +102,24 @@ def load_library() -> Library:
     # A function without parameters looks at no argument, and callers clean up: as a callback it is silence.
     silence = ctypes.cast(c.llama_supports_mmap, c.llama_log_callback)
     c.llama_log_set(callback, ctypes.c_void_p(0))
+    load_kernels(c._lib)
     c.llama_backend_init()
     return Library(c, router, callback, silence)
+
+
+def load_kernels(llama: ctypes.CDLL) -> None:
+    """Load the kernels that suit this CPU best, if llama.cpp was built for a fleet (GGML_BACKEND_DL): they are then
+    libraries of their own, beside libllama. Left alone, llama.cpp looks in the interpreter's and the working folder.
+
+    Raises:
+        ModelLoadError: there are none for this CPU.
+    """
+    if llama.ggml_backend_reg_count():  # built in
+        return
+    folder = os.path.dirname(llama._name)
+    llama.ggml_backend_load_all_from_path(os.fsencode(folder))
+    if not llama.ggml_backend_reg_count():
+        raise ModelLoadError(f"llama.cpp has no kernels for this CPU in {folder}")
 
 
 def _import_binding() -> ModuleType:
