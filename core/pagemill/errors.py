@@ -127,6 +127,12 @@ class BackendError(PagemillError):
     code = "backend_error"
 
 
+class StructuredOutputError(PagemillError):
+    """An output's format could not be held to its end: it grew too complex, or no token of the model continues it."""
+
+    code = "structured_output_failed"
+
+
 class ModelLoadError(PagemillError):
     """A model could not be loaded; the message names the file and the reason."""
 

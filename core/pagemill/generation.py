@@ -8,7 +8,7 @@ import math
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pagemill.errors import InvalidRequestError
 
@@ -119,6 +119,37 @@ def _require(condition: bool, name: str, value: object, rule: str) -> None:
         raise InvalidRequestError(f"{name} must be {rule}, got {value!r}", param=name)
 
 
+class TokenMatcher(Protocol):
+    """Follows one sequence's output and says which tokens may come next. Used by one thread at a time.
+
+    Raises:
+        StructuredOutputError: from `allowed` and `advance`; the output can't be held to its format any longer.
+    """
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the output so far is a whole one."""
+        ...
+
+    def allowed(self) -> bytes:
+        """Which tokens may come next: token i may if bit i % 8 of byte i // 8 is set. If the output may end, tokens
+        that end a reply are among them.
+        """
+        ...
+
+    def advance(self, token_id: int) -> None:
+        """Go on by a token of the output, one of those allowed."""
+        ...
+
+
+class TokenConstraint(Protocol):
+    """What outputs have to look like, compiled for a model."""
+
+    def matcher(self) -> TokenMatcher:
+        """One for a new output, at its beginning."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """One prompt and how to continue it, `n` times.
@@ -131,6 +162,7 @@ class GenerationRequest:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     n: int = 1
     priority: int = 0
+    constraint: TokenConstraint | None = None  # None: any output
 
     def __post_init__(self) -> None:
         _require(len(self.prompt_token_ids) > 0, "prompt", "", "at least one token long")

@@ -1,0 +1,116 @@
+"""Why a format can't be compiled: which of the request's fields is at fault, and where in a schema.
+
+The library says what is wrong, but not where in a schema. So its subschemas are compiled alone, down to the innermost
+one that fails for the same reason. Owns no state.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from llguidance import LLMatcher, LLTokenizer
+
+from pagemill.errors import InvalidRequestError, UnsupportedParameterError
+from pagemill.prompts.structured_output.formats import Format, Grammar, JSONSchema, Regex, sources
+from pagemill.prompts.structured_output.lark import parse_schema, to_lark
+
+HOLDER = "/$defs/root"  # where the schema stands in one that refers to a part of it
+SCHEMAS_BY_NAME = ("$defs", "definitions", "properties", "patternProperties")
+SCHEMAS = ("items", "additionalProperties", "additionalItems")
+SCHEMA_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
+MAX_REASON = 400  # characters
+
+
+def explain(wanted: Format, problem: str, tokenizer: LLTokenizer) -> InvalidRequestError:
+    """The error to raise. `problem` is what the library said of the whole."""
+    for part in sources(wanted):
+        found = _problem_of(part, tokenizer)
+        if found is not None:
+            place, reason = found
+            where = f"{part.field} at {place}" if place else part.field
+            kind = UnsupportedParameterError if "not supported" in reason else InvalidRequestError
+            return kind(f"{where}: {reason[:MAX_REASON]}", param=part.field)
+    field = next((part.field for part in sources(wanted)), None)
+    return InvalidRequestError(f"{field}: {_first_line(problem)}", param=field)
+
+
+def _problem_of(part: JSONSchema | Regex | Grammar, tokenizer: LLTokenizer) -> tuple[str, str] | None:
+    """The place in it ("" for all of it) and what is wrong there."""
+    try:
+        match part:
+            case JSONSchema(source):
+                return _locate(parse_schema(source), tokenizer)
+            case Regex(source):
+                problem = _validate(LLMatcher.grammar_from_regex(source), tokenizer)
+                return ("", _without_context(problem)) if problem else None
+            case Grammar(source):
+                problem = _validate(LLMatcher.grammar_from_lark(to_lark(source)), tokenizer)
+                return ("", problem.strip()) if problem else None
+    except ValueError as error:
+        return "", str(error)
+
+
+def _validate(grammar: str, tokenizer: LLTokenizer) -> str:
+    """What is wrong, "" if nothing; without the address of the definition that the library was at."""
+    return LLMatcher(tokenizer, grammar, log_level=0).get_error().partition("\n  while processing ")[0]
+
+
+def _locate(schema: Any, tokenizer: LLTokenizer) -> tuple[str, str] | None:
+    if not isinstance(schema, dict):
+        return None if schema is True else ("", f"a schema must be an object, got {json.dumps(schema)[:MAX_REASON]}")
+    reason = _validate(LLMatcher.grammar_from_json_schema(schema), tokenizer)
+    if not reason:
+        return None
+    place, holder = "", _hold(schema)
+    subschemas = _subschemas(schema)
+    while (inner := next(subschemas, None)) is not None:
+        pointer, subschema = inner
+        alone = {**holder, "$ref": f"#{HOLDER}{place}{pointer}"}
+        if _validate(LLMatcher.grammar_from_json_schema(alone), tokenizer).replace(HOLDER, "") == reason:
+            place += pointer
+            subschemas = _subschemas(subschema)
+    return place, _reworded(reason)
+
+
+def _hold(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema that has the given one as a definition; references inside it are turned to where it stands now."""
+    text = json.dumps({key: value for key, value in schema.items() if key not in ("$id", "$schema")})
+    held = json.loads(re.sub(r'("\$ref": "#)(?=[/"])', rf"\g<1>{HOLDER}", text))
+    return {"$defs": {"root": held}} | ({"$schema": schema["$schema"]} if "$schema" in schema else {})
+
+
+def _subschemas(schema: Any) -> Iterator[tuple[str, Any]]:
+    """Those right inside, with their JSON pointers from there."""
+    if not isinstance(schema, dict):
+        return
+    for keyword in SCHEMAS_BY_NAME:
+        members = schema.get(keyword)
+        for name, subschema in members.items() if isinstance(members, dict) else ():
+            yield f"/{keyword}/{name.replace('~', '~0').replace('/', '~1')}", subschema
+    for keyword in SCHEMA_LISTS:
+        items = schema.get(keyword)
+        for index, subschema in enumerate(items) if isinstance(items, list) else ():
+            yield f"/{keyword}/{index}", subschema
+    for keyword in SCHEMAS:
+        if isinstance(schema.get(keyword), dict):
+            yield f"/{keyword}", schema[keyword]
+
+
+def _reworded(reason: str) -> str:
+    found = re.fullmatch(r'Unimplemented keys: \["(.*)"\]', reason)
+    if found is None:
+        return reason
+    names = found[1].split('", "')
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not supported"
+
+
+def _without_context(problem: str) -> str:
+    """What is wrong with a pattern, without the grammar around it that the client never wrote."""
+    lines = [line for line in problem.splitlines() if not re.match(r" +\d+ \|", line)]
+    text = "\n".join(lines).strip().strip("^").strip()
+    return re.sub(r"^at \d+\(\d+\): ", "", text)
+
+
+def _first_line(problem: str) -> str:
+    return problem.partition("\n")[0][:MAX_REASON]
