@@ -33,6 +33,13 @@ class Loaded(NamedTuple):
     sampler: Any
 
 
+def add_load_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `load` needs."""
+    parser.add_argument("--model", type=Path, required=True)
+    for name in ("--max-num-seqs", "--max-model-len", "--threads"):
+        parser.add_argument(name, type=int, required=True)
+
+
 def load(options: argparse.Namespace, loaded: "Future[Loaded]") -> None:
     """Load the model with as much KV as the others make."""
     library = load_library()
@@ -73,9 +80,8 @@ def main() -> None:
     """Bind, load beside the imports, serve."""
     gc.disable()
     parser = argparse.ArgumentParser(description="the least that a Python server can be")
-    parser.add_argument("--model", type=Path, required=True)
-    for name in ("--port", "--max-num-seqs", "--max-model-len", "--threads"):
-        parser.add_argument(name, type=int, required=True)
+    parser.add_argument("--port", type=int, required=True)
+    add_load_arguments(parser)
     options = parser.parse_args()
     listener = socket.create_server(("127.0.0.1", options.port), backlog=128)
     loaded: Future[Loaded] = Future()

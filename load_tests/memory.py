@@ -23,8 +23,7 @@ from pathlib import Path
 
 import gguf
 
-from load_tests.cold_start import find_model
-from load_tests.models import shapes
+from load_tests.models import find_model, shapes
 from load_tests.peers import pagemill
 from load_tests.report import save, table
 from load_tests.runs import default_threads, send

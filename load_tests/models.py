@@ -98,6 +98,21 @@ def model_path(size: str, quantization: Quantization = "Q8_0") -> Path:
     return path
 
 
+def find_model(name: str) -> Path:
+    """The demo model, a random one by its size and perhaps its quantization (88M, 0.6B:Q4_K_M), or a file by path."""
+    if name == "grist":
+        from pagemill.store.references import resolve
+
+        return resolve("grist").path
+    size, _, quantization = name.partition(":")
+    if size not in shapes():
+        return Path(name).resolve()
+    for known in get_args(Quantization):
+        if known == (quantization or "Q8_0"):
+            return model_path(size, known)
+    raise ValueError(f"{name}: there is no {quantization} here, only {', '.join(get_args(Quantization))}")
+
+
 def quantize(source: Path, target: Path) -> None:
     """Write a GGUF file's model in Q4_K_M, by llama.cpp: from Q8_0, whose loss is nothing to random weights."""
     import llama_cpp

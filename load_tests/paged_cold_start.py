@@ -2,7 +2,7 @@
 
     python -m load_tests.paged_cold_start --repeats 5
 
-As in `cold_start.py`, whose client this uses. The first start of each server is not counted: it brings files into the
+By the client of `cold_start.py`. The first start of each server is not counted: it brings files into the
 page cache and, of vLLM, compiled kernels into its cache on disk, which no first start on a new machine has. vLLM is
 also started with `--enforce-eager`, which compiles nothing.
 """
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from load_tests.cold_start import start_once
+from load_tests.first_token import start_once
 from load_tests.measures import Spread, spread
 from load_tests.model_folders import model_folder
 from load_tests.models import shapes

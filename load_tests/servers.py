@@ -64,7 +64,6 @@ class RunningServer:
     def __enter__(self) -> Self:
         self.port = free_port()
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        environment = os.environ | dict(self.command.environment)
         with self.log_path.open("wb") as log:
             self.started_s = time.perf_counter()
             self._process = subprocess.Popen(
@@ -72,7 +71,7 @@ class RunningServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment,
+                env=environment() | dict(self.command.environment),
                 cwd=ROOT,
             )
         try:
@@ -149,6 +148,13 @@ class RunningServer:
             else:
                 return
         raise ServerFailedError(f"{self.command.name} not ready after {self._wait_ready_s} s:\n{self.log_end()}")
+
+
+def environment() -> dict[str, str]:
+    """Ours, for servers. As installed packages have their bytecode on disk, Python may write it: else every start would
+    compile again what has been edited since.
+    """
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def free_port() -> int:

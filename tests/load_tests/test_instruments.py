@@ -12,7 +12,7 @@ import gguf
 import numpy as np
 import pytest
 from load_tests.client import encode_request, run_closed_loop
-from load_tests.cold_start import start_once
+from load_tests.first_token import start_once
 from load_tests.memory import mapped_bytes, status_bytes, tensor_bytes
 from load_tests.models import Shape, byte_letters, quantize, shapes, text_token_ids, write_model
 from load_tests.peers import llama_server, pagemill
