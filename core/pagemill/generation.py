@@ -52,6 +52,7 @@ class SamplingParams:
     include_stop_str_in_output: bool = False
     ignore_eos: bool = False
     skip_special_tokens: bool = True  # special tokens add no text
+    shown_special_tokens: frozenset[int] = frozenset()  # but for these, by which a parser of the text goes
     logprobs: int | None = None  # None: none; k: the sampled token's and the k most likely, of the raw distribution
     prompt_logprobs: int | None = None  # likewise for each prompt token
 

@@ -40,7 +40,7 @@ def run(num_seqs: int, num_tokens: int, kv: str) -> tuple[int, Stopwatch]:
     )
     config = SchedulerConfig(max_num_seqs=num_seqs, max_num_batched_tokens=2048, eos_token_ids=frozenset({257}))
     scheduler = Scheduler(backend.new_kv_cache(), config)
-    token_bytes: Callable[[int], bytes] = TokenText(backend.tokenizer).lookup(True)
+    token_bytes: Callable[[int], bytes] = TokenText(backend.tokenizer).lookup(SamplingParams())
     outputs: dict[int, SequenceOutput] = {}
     for sequence_id in range(num_seqs):
         sampling = SamplingParams(temperature=0.0)

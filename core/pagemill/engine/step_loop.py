@@ -25,7 +25,7 @@ from pagemill.engine.sequence_output import SequenceOutput
 from pagemill.engine.statistics import EngineStatistics, EngineStats
 from pagemill.engine.step import StepPlan, StepResult
 from pagemill.errors import BackendError
-from pagemill.generation import Delta, FinishReason, GenerationRequest
+from pagemill.generation import Delta, FinishReason, GenerationRequest, SamplingParams
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class StepLoop:
         self,
         backend: Backend,
         scheduler: Scheduler,
-        token_bytes: Callable[[bool], Callable[[int], bytes]],
+        token_bytes: Callable[[SamplingParams], Callable[[int], bytes]],
         publish: Publish,
         died: Callable[[], None],
     ) -> None:
@@ -147,7 +147,7 @@ class StepLoop:
 
     def _submit(self, submission: Submission) -> None:
         request = submission.request
-        token_bytes = self._token_bytes(request.sampling.skip_special_tokens)
+        token_bytes = self._token_bytes(request.sampling)
         sequence_ids = self._sequence_ids[submission.key] = []
         for choice_index in range(request.n):
             sequence_id, self._next_sequence_id = self._next_sequence_id, self._next_sequence_id + 1
