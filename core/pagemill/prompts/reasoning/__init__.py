@@ -1,0 +1,59 @@
+"""Reasoning as models write it: before the answer, between two tags. Owns no state.
+
+Which tags a model has, and whether the prompt has opened them already, is all that tells the formats apart (gpt-oss has
+its own, see `harmony`).
+"""
+
+from typing import NamedTuple
+
+from pagemill.prompts.message_events import EventWriter
+from pagemill.prompts.text_source import Reading, TextSource, accept, skip_space, until
+
+
+class ReasoningTags(NamedTuple):
+    """Any of the openings begins it, any of the closings ends it. `always`: it has begun even without an opening."""
+
+    openings: tuple[str, ...]
+    closings: tuple[str, ...]
+    always: bool = False
+
+    def opened_by(self, prompt: str, continued: str = "") -> bool:
+        """Whether an answer to the prompt begins within the reasoning: the prompt ends with an opening, or the message
+        that it `continued` has one without a closing.
+        """
+        if self.always or prompt.rstrip().endswith(self.openings):
+            return True
+        opened = max(continued.rfind(tag) for tag in self.openings)
+        return opened > max(continued.rfind(tag) for tag in self.closings)
+
+
+THINK = ReasoningTags(("<think>",), ("</think>",))
+
+# Names are those of vLLM's --reasoning-parser, as far as it has them.
+REASONING_FORMATS = {
+    "think": THINK,
+    "qwen3": THINK,
+    "deepseek_r1": THINK._replace(always=True),
+    "mistral": ReasoningTags(("[THINK]",), ("[/THINK]",)),
+    "reasoning": ReasoningTags(("<reasoning>",), ("</reasoning>",)),
+    "seed_oss": ReasoningTags(("<seed:think>",), ("</seed:think>",)),
+    "granite": ReasoningTags(
+        ("Here is my thought process:", "Here's my thought process:"), ("Here is my response:", "Here's my response:")
+    ),
+}
+
+
+def read_reasoning(source: TextSource, out: EventWriter, tags: ReasoningTags, *, is_open: bool) -> Reading[None]:
+    """Read up to the answer itself. If the text begins with something else than an opening, nothing is read."""
+    out.reasons = is_open
+    source.mark()
+    yield from skip_space(source)
+    if (yield from accept(source, *tags.openings)) is None and not is_open:
+        source.rewind()
+        return
+    source.commit()
+    out.begin_reasoning()
+    yield from skip_space(source)
+    yield from until(source, tags.closings, out.reasoning)
+    out.end_reasoning()
+    yield from skip_space(source)

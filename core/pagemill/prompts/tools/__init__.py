@@ -1,0 +1,56 @@
+"""Tool calls as models write them: one module for each format, all with the same face.
+
+A module's `read(source, out, tools)` is a reader (`text_source`) of an answer's text: it writes content and tool calls.
+What begins like a call and turns out to be none is content. `tools` are the parameters' JSON schemas by tool name.
+"""
+
+import importlib
+import secrets
+import string
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from pagemill.prompts.message_events import EventWriter
+from pagemill.prompts.text_source import Reading, TextSource
+
+ToolSchemas = Mapping[str, Mapping[str, Any]]
+
+# Names are those of vLLM's --tool-call-parser, as far as it has them.
+TOOL_FORMATS = {
+    "hermes": "hermes",
+    "llama3_json": "llama3_json",
+    "granite": "granite",
+    "phi4_mini_json": "granite",
+    "llama4_pythonic": "pythonic",
+    "mistral": "mistral",
+    "qwen3_coder": "qwen3_coder",
+    "pythonic": "pythonic",
+    "deepseek_v3": "deepseek",
+    "deepseek_v31": "deepseek",
+}
+ID_CHARACTERS = string.ascii_letters + string.digits
+
+
+class ReadTools(Protocol):
+    """What a format's module gives."""
+
+    def __call__(self, source: TextSource, out: EventWriter, tools: ToolSchemas) -> Reading[None]: ...
+
+
+class ToolFormat(Protocol):
+    """What a module of this package is. Where `MARKERS` are special tokens of the model, they must not be skipped."""
+
+    MARKERS: tuple[str, ...]
+    read: ReadTools
+
+
+def tool_format(name: str) -> ToolFormat:
+    """The module that reads the format, imported when it is first needed."""
+    module: Any = importlib.import_module(f"{__name__}.{TOOL_FORMATS[name]}")
+    found: ToolFormat = module
+    return found
+
+
+def new_call_id(prefix: str = "call_") -> str:
+    """Names one call: nine letters and digits after the prefix."""
+    return prefix + "".join(secrets.choice(ID_CHARACTERS) for _ in range(9))

@@ -1,0 +1,59 @@
+"""Arguments in formats that write them without JSON's quotes: what type a value has, its parameter's schema says.
+
+Owns no state.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+PYTHON_LITERALS = {"True": True, "False": False, "None": None}
+
+
+def parameter_schema(tool: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
+    """The schema of one parameter, {} if it is not known."""
+    properties = (tool or {}).get("properties")
+    found = properties.get(name) if isinstance(properties, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def allowed_types(schema: Mapping[str, Any]) -> set[str]:
+    """The JSON types that the schema names, empty if it names none."""
+    given = schema.get("type")
+    if isinstance(given, str):
+        return {given}
+    if isinstance(given, list):
+        return {item for item in given if isinstance(item, str)}
+    if isinstance(choices := schema.get("enum"), list):
+        return {TYPES.get(type(choice), "null") for choice in choices}
+    if "const" in schema:
+        return {TYPES.get(type(schema["const"]), "null")}
+    options = schema.get("anyOf") or schema.get("oneOf")
+    if isinstance(options, list):
+        return {kind for option in options if isinstance(option, Mapping) for kind in allowed_types(option)}
+    return set()
+
+
+def is_text(schema: Mapping[str, Any]) -> bool:
+    """Whether every value is a string: also where the schema does not say."""
+    return allowed_types(schema) <= {"string"}
+
+
+def typed_json(text: str, schema: Mapping[str, Any]) -> str:
+    """The JSON of a value that is written as `text`. One that has none of the schema's types is a string."""
+    allowed = allowed_types(schema)
+    stripped = text.strip()
+    try:
+        value = PYTHON_LITERALS[stripped] if stripped in PYTHON_LITERALS else json.loads(stripped)
+    except ValueError:
+        return json.dumps(text, ensure_ascii=False)
+    kind = TYPES.get(type(value), "null")
+    if kind in allowed or (kind == "integer" and "number" in allowed):
+        return json.dumps(value, ensure_ascii=False)
+    return json.dumps(text, ensure_ascii=False)
+
+
+def text_in_string(text: str) -> str:
+    """The text as it stands inside of a JSON string."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
