@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 SERVING := $(VENV)/.installed-gguf
 PAGED := $(VENV)/.installed-paged
 DEVELOPING := $(VENV)/.installed-dev
+INFRA := .venv-infra
 # A model folder needs PyTorch; a GGUF file, or the demo model, llama.cpp.
 SERVED := $(if $(wildcard $(MODEL)/config.json),$(PAGED),$(SERVING))
 
@@ -26,7 +27,7 @@ help:
 	@echo "make test-fast                   the tests that take no more than a few seconds each"
 	@echo "make lint                        ruff, mypy, import-linter"
 	@echo "make bench                       the load tests; ARGS go to load_tests.compare"
-	@echo "make clean                       remove caches and build outputs (not $(VENV))"
+	@echo "make clean                       remove caches and build outputs (not $(VENV) and $(INFRA))"
 
 install: $(SERVING)
 
@@ -34,7 +35,7 @@ serve: $(SERVED)
 	@exec $(BIN)/pagemill serve $(MODEL) $(ARGS)
 
 # The Lambda handler's tests have pip fetch AWS's emulator (8 MB), once.
-test: lint
+test: lint $(INFRA)/.installed
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-fast: $(DEVELOPING)
@@ -78,6 +79,12 @@ $(DEVELOPING): pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) "$$(grep '^torch==' constraints.txt)"
 	$(PIP_INSTALL) -e '.[dev]' -c constraints.txt
 	@touch $@ $(SERVING) $(PAGED)
+
+# Validators of infra/ that pin libraries which we use in other releases: an environment of their own.
+$(INFRA)/.installed: infra/requirements.txt | $(BIN)/python
+	@$(PYTHON) -m venv $(INFRA)
+	$(INFRA)/bin/python -m pip install --disable-pip-version-check --quiet -r infra/requirements.txt
+	@touch $@
 
 define announce_compilation
 $(BIN)/python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("llama_cpp") is None)' || { \

@@ -1,7 +1,7 @@
 """Prints what AWS makes of a SAM template: the plain CloudFormation, as JSON.
 
 Run by the Python of `.venv-infra`, which has AWS's own translator; it pins libraries to versions that the project does
-not use. Intrinsic functions are in their long form in what it reads, as `tests/infra/cloudformation.py` writes it.
+not use. Intrinsic functions are in their long form in what it reads, as `support/cloudformation.py` writes it.
 """
 
 import json
