@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
+from pagemill.engine.constraint import Constraint
 from pagemill.engine.kv_cache import KVCache
-from pagemill.errors import ContextLengthError, InvalidRequestError
+from pagemill.errors import ContextLengthError, InvalidRequestError, StructuredOutputError
 from pagemill.generation import GenerationRequest
 
 
@@ -18,12 +19,19 @@ def check_token_ids(request: GenerationRequest, vocab_size: int) -> None:
 
 
 def check_a_token_is_left(request: GenerationRequest, eos_token_ids: AbstractSet[int]) -> None:
-    """Raises InvalidRequestError if `allowed_token_ids` has only tokens that `min_tokens` forbids."""
+    """Raises InvalidRequestError if `allowed_token_ids` has only tokens that `min_tokens` or the output's format forbid
+    at its beginning.
+    """
     sampling = request.sampling
     allowed = sampling.allowed_token_ids
     if allowed is not None and sampling.min_tokens > 0 and sampling.end_token_ids(eos_token_ids).issuperset(allowed):
         raise InvalidRequestError(
             f"allowed_token_ids has only tokens that end the reply, which min_tokens {sampling.min_tokens} forbids",
+            param="allowed_token_ids",
+        )
+    if allowed is not None and request.constraint is not None and not _can_begin(request, eos_token_ids):
+        raise InvalidRequestError(
+            "allowed_token_ids has no token with which an output in the wanted format can begin",
             param="allowed_token_ids",
         )
 
@@ -50,6 +58,14 @@ def output_room(request: GenerationRequest, max_model_len: int, kv_cache: KVCach
             param="prompt",
         )
     return max_tokens
+
+
+def _can_begin(request: GenerationRequest, eos_token_ids: AbstractSet[int]) -> bool:
+    assert request.constraint is not None
+    try:
+        return Constraint(request.constraint.matcher(), request.sampling, eos_token_ids).allowed is not None
+    except StructuredOutputError:
+        return False
 
 
 def _check_ids(name: str, token_ids: Iterable[int], vocab_size: int) -> None:

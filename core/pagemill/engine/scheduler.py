@@ -9,6 +9,7 @@ A waiting sequence whose prefix a running one is just computing waits for it ins
 
 A step may be planned before the one before it is committed (`PipelinedBackend`). Then a sequence that is being decoded
 goes on with a token that is not known yet; if that token turns out to end it, what the later step gives is passed over.
+One whose output is held to a format waits for its token, which decides what may come next.
 
 Owns all sequences that are not finished. One thread calls it; it does no I/O and reads no clock, so the same arrivals
 give the same plans. May not import backends.
@@ -18,6 +19,7 @@ from bisect import insort
 from dataclasses import dataclass
 
 from pagemill.engine.kv_cache import KVCache
+from pagemill.engine.progress import Progress
 from pagemill.engine.sequence import Sequence, SequenceStatus
 from pagemill.engine.step import KVOperation, SequenceChunk, SequenceStart, StepPlan, StepResult
 from pagemill.generation import FinishReason, TokenLogprobs
@@ -39,17 +41,6 @@ class SchedulerConfig:
                 f"max_num_batched_tokens ({self.max_num_batched_tokens}) must be at least max_num_seqs "
                 f"({self.max_num_seqs}): each running sequence decodes a token a step"
             )
-
-
-@dataclass(slots=True)
-class Progress:
-    """A sequence's new token, if there is one; `finish_reason` if it was the last."""
-
-    sequence: Sequence
-    token_id: int | None
-    logprobs: TokenLogprobs | None = None
-    finish_reason: FinishReason | None = None
-    stop_token_id: int | None = None  # the stop token that ended it, if one of the request's own
 
 
 class Scheduler:
@@ -156,6 +147,8 @@ class Scheduler:
                 progress.finish_reason, progress.stop_token_id = FinishReason.STOP, token_id
             elif token_id in self.config.eos_token_ids and not sampling.ignore_eos:
                 progress.finish_reason = FinishReason.STOP
+        if progress.finish_reason is None:
+            progress.hold_to_format()
         if progress.finish_reason is None and num_output_tokens >= sequence.max_tokens:
             progress.finish_reason = FinishReason.LENGTH
         if progress.finish_reason is not None:
@@ -166,6 +159,8 @@ class Scheduler:
         """Decodes before prefills, each in line. May preempt the last in line, also one already in the step."""
         decodes, prefills = [], []
         for sequence in self._running:
+            if sequence.num_pending and sequence.constraint is not None:
+                continue
             num_left = len(sequence.token_ids) + sequence.num_pending - sequence.num_scheduled
             if num_left > 1:
                 prefills.append(sequence)
@@ -254,6 +249,7 @@ class Scheduler:
             sample,
             sequence.sampling.prompt_logprobs is not None and num_known == sequence.num_prompt_tokens > start,
             start == num_known,  # follows
+            sequence.constraint.allowed if sample and sequence.constraint is not None else None,
         )
         sequence.num_scheduled = end
         sequence.num_pending += sample

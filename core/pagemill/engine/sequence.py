@@ -10,6 +10,7 @@ import backends or asyncio.
 
 from enum import Enum, auto
 
+from pagemill.engine.constraint import Constraint
 from pagemill.generation import FinishReason, SamplingParams
 
 
@@ -30,6 +31,7 @@ class Sequence:
     """
 
     __slots__ = (
+        "constraint",
         "finish_reason",
         "max_tokens",
         "num_cached",
@@ -55,6 +57,7 @@ class Sequence:
         *,
         max_tokens: int,
         priority: int = 0,
+        constraint: Constraint | None = None,
     ) -> None:
         self.sequence_id = sequence_id  # also its order of arrival
         self.request_id = request_id
@@ -63,6 +66,7 @@ class Sequence:
         self.sampling = sampling
         self.max_tokens = max_tokens
         self.priority = priority
+        self.constraint = constraint  # None: any output
         self.status = SequenceStatus.WAITING
         self.num_computed = 0
         self.num_scheduled = 0

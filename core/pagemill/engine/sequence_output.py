@@ -6,7 +6,7 @@ Owned by the step loop's thread. May not import backends or asyncio.
 from collections.abc import Callable
 
 from pagemill.engine.detokenizer import IncrementalDetokenizer
-from pagemill.engine.scheduler import Progress
+from pagemill.engine.progress import Progress
 from pagemill.engine.sequence import Sequence
 from pagemill.engine.stop_strings import StopStrings
 from pagemill.generation import Delta, FinishReason, Timings, TokenLogprobs, Usage
@@ -64,7 +64,7 @@ class SequenceOutput:
         sampling = self.sequence.sampling
         reason, stop_reason = progress.finish_reason, progress.stop_token_id
         text = ""
-        if reason is not FinishReason.STOP or sampling.include_stop_str_in_output:
+        if reason is not FinishReason.STOP or progress.completes or sampling.include_stop_str_in_output:
             text = self._detokenizer.add(progress.token_id)
         found: str | None = None
         if self._stops is not None and self.sequence.num_output_tokens > sampling.min_tokens:
@@ -76,7 +76,8 @@ class SequenceOutput:
             if found is not None:
                 reason = FinishReason.STOP
         logprobs = () if progress.logprobs is None else (progress.logprobs,)
-        return self._delta(text, (progress.token_id,), logprobs, reason, stop_reason if found is None else found, now)
+        stopped_by = stop_reason if found is None else found
+        return self._delta(text, (progress.token_id,), logprobs, reason, stopped_by, now, progress.error)
 
     def end(self, reason: FinishReason, now: float, error: str | None = None) -> Delta:
         """The sequence was ended from outside: aborted, or failed."""

@@ -37,6 +37,7 @@ class SequenceChunk(NamedTuple):
     sample: bool  # whether to sample from the last token's logits
     prompt_logprobs: bool = False  # whether to return logprobs for what follows each of these tokens in the prompt
     follows: bool = False
+    allowed: bytes | None = None  # with `sample`: no tokens but these (`TokenMatcher.allowed`); None: all of them
 
     @property
     def num_tokens(self) -> int:

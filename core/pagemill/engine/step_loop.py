@@ -19,7 +19,9 @@ from collections.abc import Sequence as ReadOnlySequence
 from dataclasses import dataclass, replace
 
 from pagemill.backends.base import Backend, PipelinedBackend, StepInFlight
-from pagemill.engine.scheduler import Progress, Scheduler
+from pagemill.engine.constraint import Constraint
+from pagemill.engine.progress import Progress
+from pagemill.engine.scheduler import Scheduler
 from pagemill.engine.sequence import Sequence
 from pagemill.engine.sequence_output import SequenceOutput
 from pagemill.engine.statistics import EngineStatistics, EngineStats
@@ -161,11 +163,17 @@ class StepLoop:
                 sampling,
                 max_tokens=submission.max_tokens,
                 priority=request.priority,
+                constraint=self._constraint(request, sampling),
             )
             self._outputs[sequence_id] = SequenceOutput(sequence, choice_index, token_bytes, submission.arrived_at)
             self._keys[sequence_id] = submission.key
             sequence_ids.append(sequence_id)
             self._scheduler.add(sequence)
+
+    def _constraint(self, request: GenerationRequest, sampling: SamplingParams) -> Constraint | None:
+        if request.constraint is None:
+            return None
+        return Constraint(request.constraint.matcher(), sampling, self._scheduler.config.eos_token_ids)
 
     def _turn(self) -> None:
         """One step: schedule, execute, commit, publish."""

@@ -178,6 +178,7 @@ class FakeBackend:
             assert state.tokens(chunk.start, end) == list(chunk.token_ids) or not known, "not the sequence's own tokens"
             assert known or (self.pipelined and chunk.token_ids == [] and chunk.sample), "only a decode may follow"
             assert chunk.sample == (end == state.num_tokens), "only the last token gives the next"
+            assert chunk.allowed is None or (chunk.sample and known), "a format's tokens depend on all that was said"
             assert self._kv == "resident" or len(chunk.placement) * BLOCK_SIZE >= end, "no room for the chunk's KV"
 
     def _sample(self, chunk: SequenceChunk) -> SampledToken:
@@ -185,10 +186,10 @@ class FakeBackend:
         sampling = state.sampling
         wanted = self._wanted(state)
         logprobs = None
-        if wanted is not None and is_plain(sampling):
+        if wanted is not None and chunk.allowed is None and is_plain(sampling):
             token_id = wanted
         else:
-            token_id = choose(adjusted(raw_logits(state, wanted), state), state)
+            token_id = choose(adjusted(raw_logits(state, wanted), state, chunk.allowed), state)
         if sampling.logprobs is not None:
             logprobs = token_logprobs(raw_logits(state, wanted), token_id, sampling.logprobs)
         state.outputs.append(token_id)

@@ -57,8 +57,8 @@ def raw_logits(state: SequenceState, wanted: int | None) -> list[float]:
     return logits
 
 
-def adjusted(logits: list[float], state: SequenceState) -> list[float]:
-    """Bias and penalties, as vLLM defines them; only allowed tokens, no end before `min_tokens`."""
+def adjusted(logits: list[float], state: SequenceState, mask: bytes | None) -> list[float]:
+    """Bias and penalties, as vLLM defines them; only allowed tokens, also by the mask, no end before `min_tokens`."""
     sampling = state.sampling
     for token_id, bias in sampling.logit_bias:
         logits[token_id] += bias
@@ -72,6 +72,8 @@ def adjusted(logits: list[float], state: SequenceState) -> list[float]:
     banned = sampling.end_token_ids({EOS}) if len(state.outputs) < sampling.min_tokens else frozenset()
     allowed = range(VOCAB_SIZE) if sampling.allowed_token_ids is None else sampling.allowed_token_ids
     kept = set(allowed) - banned
+    if mask is not None:
+        kept = {token_id for token_id in kept if mask[token_id >> 3] >> (token_id & 7) & 1}
     return [value if token_id in kept else -math.inf for token_id, value in enumerate(logits)]
 
 

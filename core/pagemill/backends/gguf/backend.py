@@ -168,14 +168,15 @@ class _Results:
         sequence = self._sequences[sequence_id]
         num_top = sequence.start.sampling.logprobs
         sample = sequence.sampler.sample
+        allowed = piece.chunk.allowed
         if num_top is None:
-            token_id, logprobs = sample(self._context.handle, logits, row, batch_index), None
+            token_id, logprobs = sample(self._context.handle, logits, row, batch_index, allowed), None
         else:
             from pagemill.backends.gguf.logprobs import log_softmax, token_logprobs
 
             # Before the sampler changes the row: logprobs are of the model's own distribution.
             distribution = log_softmax(logits.rows[row])
-            token_id = sample(self._context.handle, logits, row, batch_index)
+            token_id = sample(self._context.handle, logits, row, batch_index, allowed)
             logprobs = token_logprobs(distribution, token_id, num_top)
         self._sampled[piece.chunk_index] = SampledToken(sequence_id, token_id, logprobs)
 

@@ -37,10 +37,16 @@ class Sampler:
         in_numpy = sampling.greedy and (self._adjustments is not None or vocab_size > MAX_CANDIDATES)
         self._chain: Any = None if in_numpy else _make_chain(c, sampling)
 
-    def sample(self, context: int, logits: Logits, row: int, batch_index: int) -> int:
-        """The next token. Row `row`, the logits of the batch's token `batch_index`, is changed in place."""
+    def sample(self, context: int, logits: Logits, row: int, batch_index: int, allowed: bytes | None) -> int:
+        """The next token, one of those allowed (`SequenceChunk.allowed`). Row `row`, the logits of the batch's token
+        `batch_index`, is changed in place.
+        """
         if self._adjustments is not None:
             self._adjustments.apply(logits.rows[row])
+        if allowed is not None:
+            from pagemill.backends.gguf.mask import keep_only
+
+            keep_only(logits.rows[row], allowed)
         if self._chain is None:
             token_id = int(logits.rows[row].argmax())
         else:

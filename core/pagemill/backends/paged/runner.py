@@ -92,10 +92,11 @@ class ModelRunner:
             hidden = everything.index_select(0, step.sample_rows)
         else:
             scored, hidden = (), self._forward(step, step.sample_rows)
-        sequence_ids = [chunk.sequence_id for chunk in plan.chunks if chunk.sample]
-        if not sequence_ids:
+        sampled = [chunk for chunk in plan.chunks if chunk.sample]
+        if not sampled:
             return RunningStep(None, scored)
-        samples = self._sampler.sample(self._model.logits(hidden), sequence_ids)
+        sequence_ids = [chunk.sequence_id for chunk in sampled]
+        samples = self._sampler.sample(self._model.logits(hidden), sequence_ids, [chunk.allowed for chunk in sampled])
         self._last_samples = samples.token_ids
         self._sample_of = {sequence_id: index for index, sequence_id in enumerate(sequence_ids)}
         return RunningStep(samples, scored)

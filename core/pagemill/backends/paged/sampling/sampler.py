@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pagemill.backends.paged.sampling.layout import Layout, SequenceState, lay_out
 from pagemill.backends.paged.sampling.logprobs import entry, score
+from pagemill.backends.paged.sampling.masks import keep_only
 from pagemill.backends.paged.sampling.penalties import Penalties
 from pagemill.backends.paged.sampling.transfer import HostCopy, to_device
 from pagemill.engine.step import SampledToken, SequenceStart
@@ -74,19 +75,21 @@ class Sampler:
         self._layout = None
 
     @torch.inference_mode()
-    def sample(self, logits: Tensor, sequence_ids: ReadOnlySequence[int]) -> SampledBatch:
-        """The next token of each sequence. Row i of `logits` `[num_rows, vocab_size]`, float32 and contiguous, is the
-        i-th sequence's; the rows may be changed. Reads nothing back from the device.
+    def sample(
+        self, logits: Tensor, sequence_ids: ReadOnlySequence[int], masks: ReadOnlySequence[bytes | None] = ()
+    ) -> SampledBatch:
+        """The next token of each sequence, one of those that its mask allows (None, or no masks: all of them). Row i of
+        `logits` `[num_rows, vocab_size]`, float32 and contiguous, is the i-th sequence's; the rows may be changed. Reads
+        nothing back from the device.
         """
         layout = self._laid_out(tuple(sequence_ids))
         raw = logits[layout.scored_rows].clone() if layout.scored else None
         if layout.adjustments is not None:
             layout.adjustments.apply(logits)
-        if layout.penalized is None:
-            token_ids = self._choose(logits, layout)
-        else:
-            entries = self._penalties.apply(logits, layout.penalized)
-            token_ids = self._choose(logits, layout)
+        entries = None if layout.penalized is None else self._penalties.apply(logits, layout.penalized)
+        keep_only(logits, masks)
+        token_ids = self._choose(logits, layout)
+        if layout.penalized is not None and entries is not None:
             self._penalties.accept(entries, layout.penalized, token_ids)
         for state in layout.states:
             state.num_sampled += 1

@@ -9,7 +9,15 @@ from torch import Tensor
 
 def to_device(values: ReadOnlySequence[Any], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Numbers of the host as a tensor on the device, in the order of its other work."""
-    tensor = torch.tensor(values, dtype=dtype)
+    return _sent(torch.tensor(values, dtype=dtype), device)
+
+
+def bytes_to_device(data: bytes, device: torch.device) -> Tensor:
+    """Bytes of the host, likewise."""
+    return _sent(torch.frombuffer(bytearray(data), dtype=torch.uint8), device)
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 

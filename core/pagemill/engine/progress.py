@@ -1,0 +1,35 @@
+"""What one step gave one sequence, on its way from the scheduler to the sequence's output. May not import backends."""
+
+from dataclasses import dataclass
+
+from pagemill.engine.sequence import Sequence
+from pagemill.errors import StructuredOutputError
+from pagemill.generation import FinishReason, TokenLogprobs
+
+
+@dataclass(slots=True)
+class Progress:
+    """A sequence's new token, if there is one; `finish_reason` if it was the last."""
+
+    sequence: Sequence
+    token_id: int | None
+    logprobs: TokenLogprobs | None = None
+    finish_reason: FinishReason | None = None
+    stop_token_id: int | None = None  # the stop token that ended it, if one of the request's own
+    completes: bool = False  # with STOP: the token is the output's last, not one that only ends it
+    error: str | None = None  # with FinishReason.ERROR
+
+    def hold_to_format(self) -> None:
+        """Take the new token, which ends nothing, into the sequence's constraint, if it has one: that may complete the
+        output, or fail.
+        """
+        constraint = self.sequence.constraint
+        if constraint is None or self.token_id is None:
+            return
+        try:
+            constraint.advance(self.token_id, self.sequence.num_output_tokens)
+        except StructuredOutputError as error:
+            self.finish_reason, self.error = FinishReason.ERROR, str(error)
+            return
+        if constraint.allowed is None:
+            self.finish_reason, self.completes = FinishReason.STOP, True
