@@ -7,7 +7,7 @@ import pytest
 
 from pagemill.cli.flags import GROUP_STARTS, add_settings_flags, given_settings
 from pagemill.errors import SettingsError
-from pagemill.settings import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, Settings, flag_of, load_settings
+from pagemill.settings import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, Fallback, Settings, flag_of, load_settings
 from pagemill.validated import fields
 
 NOTHING: dict[str, str] = {}
@@ -31,6 +31,15 @@ def test_flags_win_over_variables_and_variables_over_the_file(config: Path) -> N
     assert (settings.port, settings.host, settings.max_num_seqs) == (3, "variable", 3)
     assert settings.served_model_name == ("a", "b")
     assert settings.mmap is False
+
+
+def test_fallbacks_hold_where_no_layer_says_a_value(config: Path) -> None:
+    fallbacks = {name: Fallback(value, "the platform") for name, value in (("port", "5"), ("threads", "2"))}
+    assert load_settings({}, NOTHING, fallbacks=fallbacks).port == 5
+    settings = load_settings({"config": str(config)}, NOTHING, fallbacks=fallbacks)
+    assert (settings.port, settings.threads) == (1, 2)
+    with pytest.raises(SettingsError, match=r"^the platform: .*'x'$"):
+        load_settings({}, NOTHING, fallbacks={"port": Fallback("x", "the platform")})
 
 
 def test_the_file_can_be_named_by_a_variable(config: Path) -> None:

@@ -6,9 +6,9 @@ vLLM's where vLLM has the thing.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pagemill.errors import SettingsError
 from pagemill.validated import Validated, ValidationError, field, fields
@@ -42,8 +42,17 @@ class Settings(Validated):
     host: str = field("127.0.0.1", description="address to bind")
     port: int = field(11434, ge=0, le=65535, description="port to bind; 0 takes a free one and logs it")
     uds: str | None = field(None, description="Unix socket to bind instead of host and port")
+    health_port: int | None = field(
+        None,
+        ge=0,
+        le=65535,
+        description="further port, on host, for the probes and nothing else (default: none; port answers them)",
+    )
     root_path: str = field("", description="path prefix, when behind a proxy that strips one")
     api_key: tuple[str, ...] = field((), description="keys of which every request but probes must carry one")
+    ping_loading_status: int = field(
+        503, ge=200, le=599, description="status of /ping while the model loads; where RunPod is recognised, 204"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = field("info", description="least level that is logged")
 
     # The engine
@@ -122,8 +131,27 @@ class Settings(Validated):
     retry_after_s: int = field(1, ge=1, description="the Retry-After that a 503 carries")
 
 
-def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
+class Fallback(NamedTuple):
+    """A value that holds when no layer says another, and where it comes from, for error messages."""
+
+    value: Any
+    source: str
+
+
+def flag_of(name: str) -> str:
+    """The command-line flag of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def load_settings(
+    flags: Mapping[str, Any],
+    environment: Mapping[str, str] | None = None,
+    *,
+    fallbacks: Mapping[str, Fallback] | None = None,
+    source_of: Callable[[str], str] = flag_of,
+) -> Settings:
     """Merge the layers. `flags` holds only those that were given, by field name, and perhaps `config` (a TOML path).
+    `fallbacks` stand in for defaults; `source_of` says what a flag is called where it was given.
 
     Raises:
         SettingsError: a value is wrong, or a key unknown; the message names the flag, variable or file it came from.
@@ -133,22 +161,19 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] | Non
     config = given.pop("config", None) or environment.get(CONFIG_VARIABLE)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    for name, (value, source) in (fallbacks or {}).items():
+        values[name], sources[name] = value, source
     if config:
         for name, value in _read_toml(Path(config)).items():
             values[name], sources[name] = value, f"{name} in {config}"
     for name, value in _read_environment(environment).items():
         values[name], sources[name] = value, ENVIRONMENT_PREFIX + name.upper()
     for name, value in given.items():
-        values[name], sources[name] = value, flag_of(name)
+        values[name], sources[name] = value, source_of(name)
     try:
         return Settings(**values)
     except ValidationError as error:
         raise SettingsError(_explain(error, sources)) from error
-
-
-def flag_of(name: str) -> str:
-    """The command-line flag of a field."""
-    return "--" + name.replace("_", "-")
 
 
 def is_list(name: str) -> bool:

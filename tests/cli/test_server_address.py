@@ -16,6 +16,8 @@ def arguments(server: str | None = None, key: str | None = None) -> argparse.Nam
     [
         ({}, "http://127.0.0.1:11434"),
         ({"PAGEMILL_PORT": "80"}, "http://127.0.0.1:80"),
+        ({"PORT": "80"}, "http://127.0.0.1:80"),
+        ({"PORT": "80", "PAGEMILL_PORT": "81"}, "http://127.0.0.1:81"),
         ({"PAGEMILL_HOST": "gpu", "PAGEMILL_PORT": "80"}, "http://gpu:80"),
         ({"PAGEMILL_HOST": "0.0.0.0"}, "http://127.0.0.1:11434"),
         ({"PAGEMILL_HOST": "::"}, "http://[::1]:11434"),

@@ -12,14 +12,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pagemill.cli.container import RUNPOD_VARIABLE, VARIABLES
+
 SLOW_PAGEMILL = Path(__file__).parent / "slow_pagemill.py"
 READY_WITHIN_S = 60.0
 FULL_REPLY = "The quick brown fox jumps over the lazy dog."
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
-    """This process's environment without any setting of Pagemill's."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PAGEMILL_")}
+    """This process's environment without any setting of Pagemill's, or of a platform's that it would heed."""
+    foreign = {*VARIABLES, RUNPOD_VARIABLE}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith("PAGEMILL_") and name not in foreign
+    }
     return kept | variables
 
 
@@ -58,15 +63,20 @@ class ServedProcess:
 
 @contextmanager
 def served_process(
-    *arguments: str, step_delay_s: float | None = 0.0, wait_ready: bool = True
+    *arguments: str,
+    step_delay_s: float | None = 0.0,
+    load_delay_s: float = 0.0,
+    wait_ready: bool = True,
+    **variables: str,
 ) -> Iterator[ServedProcess]:
     """`pagemill serve` with the arguments; ends with the block. On the fake backend, unless `step_delay_s` is None."""
-    program = ["-m", "pagemill"] if step_delay_s is None else [str(SLOW_PAGEMILL), str(step_delay_s)]
+    slow = [str(SLOW_PAGEMILL), str(step_delay_s), str(load_delay_s)]
+    program = ["-m", "pagemill"] if step_delay_s is None else slow
     process = subprocess.Popen(
         [sys.executable, *program, "serve", *arguments],
         stderr=subprocess.PIPE,
         text=True,
-        env=clean_environment(),
+        env=clean_environment(**variables),
     )
     served = ServedProcess(process)
     pump = threading.Thread(target=served.pump)

@@ -20,7 +20,8 @@ from pagemill.errors import AuthenticationError, PayloadTooLargeError
 
 logger = logging.getLogger(__name__)
 
-OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/health", "/ping"})  # probes carry no key
+PROBE_PATHS = frozenset({"/livez", "/readyz", "/health", "/ping"})
+OPEN_PATHS = PROBE_PATHS | {"/"}  # probes carry no key
 POLLED_PATHS = OPEN_PATHS | {"/metrics"}  # asked every few seconds: logged only when debugging
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 

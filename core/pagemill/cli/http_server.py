@@ -12,6 +12,7 @@ from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from pagemill.errors import DrainingError, PagemillError
 from pagemill.pool import ModelPool
@@ -22,10 +23,14 @@ logger = logging.getLogger(__name__)
 ABORT_GRACE_S = 5  # for aborted requests to send their last bytes, after drain_timeout_s
 
 
-def serve(app: Starlette, pool: ModelPool, settings: Settings, listener: socket.socket, address: str) -> int:
-    """Serve until a signal, or until the model's load fails. Returns the exit code."""
+def serve(
+    app: Starlette, pool: ModelPool, settings: Settings, listeners: list[socket.socket], addresses: list[str]
+) -> int:
+    """Serve until a signal, or until the model's load fails. Returns the exit code. The second listener, if there is
+    one, is for probes.
+    """
     config = uvicorn.Config(
-        app,
+        _behind_health_port(app, *listeners[1:]),
         loop="auto",
         http="httptools",
         ws="none",
@@ -35,20 +40,28 @@ def serve(app: Starlette, pool: ModelPool, settings: Settings, listener: socket.
         root_path=settings.root_path,
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s) + ABORT_GRACE_S,
     )
-    server = DrainingServer(config, pool, settings.drain_timeout_s, address)
-    server.run(sockets=[listener])
+    server = DrainingServer(config, pool, settings.drain_timeout_s, addresses)
+    server.run(sockets=listeners)
     return 0 if server.failure is None and not server.force_exit else 1
+
+
+def _behind_health_port(app: ASGIApp, *health: socket.socket) -> ASGIApp:
+    if not health:
+        return app
+    from pagemill.cli.health_port import HealthPort
+
+    return HealthPort(app, health[0].getsockname()[1])
 
 
 class DrainingServer(uvicorn.Server):
     """Drains the pool as soon as a signal comes: uvicorn alone would let requests that wait begin to run."""
 
-    def __init__(self, config: uvicorn.Config, pool: ModelPool, drain_timeout_s: float, address: str) -> None:
+    def __init__(self, config: uvicorn.Config, pool: ModelPool, drain_timeout_s: float, addresses: list[str]) -> None:
         super().__init__(config)
         self.failure: PagemillError | None = None  # why the model could not be loaded
         self._pool = pool
         self._drain_timeout_s = drain_timeout_s
-        self._address = address
+        self._addresses = addresses
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
@@ -57,7 +70,7 @@ class DrainingServer(uvicorn.Server):
     async def main_loop(self) -> None:
         gc.freeze()  # what was imported stays for good: no collection needs to look at it
         gc.enable()
-        logger.info("listening at %s", self._address)
+        logger.info("listening at %s", ", and for probes at ".join(self._addresses))
         announcing = asyncio.create_task(self._announce())
         await super().main_loop()
         announcing.cancel()
@@ -78,7 +91,7 @@ class DrainingServer(uvicorn.Server):
                 logger.info(
                     "serving %s at %s: context %d, up to %d sequences at once",
                     reference.name,
-                    self._address,
+                    self._addresses[0],
                     model.engine.max_model_len,
                     model.engine.max_num_seqs,
                 )

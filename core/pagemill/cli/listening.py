@@ -1,13 +1,14 @@
-"""The server's listening socket, bound before anything heavy is imported: connections queue while the rest starts."""
+"""The server's listening sockets, bound before anything heavy is imported: connections queue while the rest starts."""
 
 import contextlib
 import errno
 import os
 import socket
 import stat
+from collections.abc import Iterable
 
 from pagemill.cli.failure import CommandError
-from pagemill.settings import Settings
+from pagemill.settings import Settings, flag_of
 
 BACKLOG = 2048  # uvicorn's and vLLM's
 
@@ -18,7 +19,19 @@ def bind(settings: Settings) -> socket.socket:
     Raises:
         CommandError: the address is taken, unknown or not allowed; names it and says what to do.
     """
-    return _bind_uds(settings.uds) if settings.uds is not None else _bind_tcp(settings.host, settings.port)
+    return _bind_uds(settings.uds) if settings.uds is not None else _bind_tcp(settings.host, settings.port, "port")
+
+
+def bind_health(settings: Settings) -> socket.socket | None:
+    """A socket for probes alone, if they have a port of their own. 0 takes a free one.
+
+    Raises:
+        CommandError: as `bind`.
+    """
+    port = settings.health_port
+    if port is None or (port == settings.port != 0 and settings.uds is None):
+        return None
+    return _bind_tcp(settings.host, port, "health_port")
 
 
 def address_of(listener: socket.socket) -> str:
@@ -29,15 +42,16 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
-def release(listener: socket.socket, settings: Settings) -> None:
-    """Close what `bind` gave, and remove the file of a Unix socket. The server may have closed the socket already."""
-    listener.close()
+def release(listeners: Iterable[socket.socket], settings: Settings) -> None:
+    """Close what was bound, and remove the file of a Unix socket. The server may have closed the sockets already."""
+    for listener in listeners:
+        listener.close()
     if settings.uds is not None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(settings.uds)
 
 
-def _bind_tcp(host: str, port: int) -> socket.socket:
+def _bind_tcp(host: str, port: int, setting: str) -> socket.socket:
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
@@ -51,7 +65,8 @@ def _bind_tcp(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        hint = "; stop what listens there, or choose another with --port" if error.errno == errno.EADDRINUSE else ""
+        in_use = error.errno == errno.EADDRINUSE
+        hint = f"; stop what listens there, or choose another with {flag_of(setting)}" if in_use else ""
         raise CommandError(f"can't listen on {host}:{port}: {os.strerror(error.errno or 0)}{hint}") from error
     return listener
 

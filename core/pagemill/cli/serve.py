@@ -1,8 +1,8 @@
 """`pagemill serve`: bind the port, begin to load the model, then import the web stack and serve.
 
 Owns the process: its signals, its logging, its exit code. SIGTERM and SIGINT let running requests end for
-`drain_timeout_s`; a second SIGINT ends the process at once. A model that can't be loaded ends it with exit code 1, so
-that whoever supervises the process sees it.
+`drain_timeout_s`; a second SIGINT ends the process at once, a second SIGTERM changes nothing. A model that can't be
+loaded ends it with exit code 1, so that whoever supervises the process sees it.
 """
 
 import argparse
@@ -12,8 +12,9 @@ import signal
 import socket
 from types import FrameType
 
+from pagemill.cli.container import container_settings
 from pagemill.cli.flags import add_settings_flags, given_settings
-from pagemill.cli.listening import address_of, bind, release
+from pagemill.cli.listening import address_of, bind, bind_health, release
 from pagemill.cli.logs import configure_logging
 from pagemill.errors import SettingsError
 from pagemill.settings import Settings, load_settings
@@ -32,21 +33,24 @@ def execute(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     configure_logging(settings.log_level)
     gc.disable()  # for the imports, as in `main`; the server turns it on again
-    listener = bind(settings)
-    _leave_on_sigterm(listener, settings)
+    listeners = [bind(settings)]
     try:
-        return _serve(settings, listener)
+        health = bind_health(settings)
+        if health is not None:
+            listeners.append(health)
+        _leave_on_sigterm(listeners, settings)
+        return _serve(settings, listeners)
     finally:
-        release(listener, settings)
+        release(listeners, settings)
 
 
-def _leave_on_sigterm(listener: socket.socket, settings: Settings) -> None:
+def _leave_on_sigterm(listeners: list[socket.socket], settings: Settings) -> None:
     """Until the server takes over: as process 1 of a container, we would otherwise be deaf to it. Nothing has been
     served yet, so there is nothing to wait for, least of all a load that is under way.
     """
 
     def leave(number: int, frame: FrameType | None) -> None:
-        release(listener, settings)
+        release(listeners, settings)
         os._exit(0)
 
     signal.signal(signal.SIGTERM, leave)
@@ -56,13 +60,13 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     given = given_settings(arguments)
     if arguments.MODEL is not None and given.setdefault("model", arguments.MODEL) != arguments.MODEL:
         raise SettingsError(f"two models: MODEL is {arguments.MODEL!r}, --model is {given['model']!r}")
-    return load_settings(given)
+    return load_settings(given, fallbacks=container_settings(os.environ))
 
 
-def _serve(settings: Settings, listener: socket.socket) -> int:
+def _serve(settings: Settings, listeners: list[socket.socket]) -> int:
     from pagemill.bootstrap import build_app, build_pool
 
     pool = build_pool(settings, load_at_once=True)  # the load runs while the web stack is imported
     from pagemill.cli.http_server import serve
 
-    return serve(build_app(settings, pool), pool, settings, listener, address_of(listener))
+    return serve(build_app(settings, pool), pool, settings, listeners, [address_of(item) for item in listeners])

@@ -25,7 +25,7 @@ def add_client_flags(parser: argparse.ArgumentParser) -> None:
         "--server",
         metavar="URL",
         help="address of a running server, or unix:PATH "
-        f"[default: http://{DEFAULT_HOST}:{DEFAULT_PORT}; PAGEMILL_HOST and PAGEMILL_PORT, PAGEMILL_UDS]",
+        f"[default: http://{DEFAULT_HOST}:{DEFAULT_PORT}; PAGEMILL_HOST and PAGEMILL_PORT or PORT, PAGEMILL_UDS]",
     )
     group.add_argument(
         "--api-key", dest="client_api_key", metavar="KEY", help="key that the server wants [PAGEMILL_API_KEY]"
@@ -44,7 +44,8 @@ def server_address(arguments: argparse.Namespace, environment: Mapping[str, str]
     if "://" in host:
         return _with_scheme(host)
     host = WILDCARDS.get(host.strip("[]"), host.strip("[]"))
-    return f"http://{f'[{host}]' if ':' in host else host}:{environment.get('PAGEMILL_PORT') or DEFAULT_PORT}"
+    port = environment.get("PAGEMILL_PORT") or environment.get("PORT") or DEFAULT_PORT
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def api_key(arguments: argparse.Namespace, environment: Mapping[str, str] | None = None) -> str | None:

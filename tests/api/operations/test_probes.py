@@ -32,6 +32,13 @@ def test_readiness_waits_for_the_load_and_liveness_does_not(serve: Serve) -> Non
         assert answer.json()["error"]["code"] == "model_not_ready"
 
 
+def test_a_ping_while_loading_has_the_status_that_the_platform_wants(serve: Serve) -> None:
+    running = serve(load_delay_s=60, wait_ready=False, ping_loading_status=204)
+    answer = running.get("/ping")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert running.get("/readyz").status_code == 503
+
+
 def test_a_dead_engine_makes_health_503_and_leaves_livez_200(serve: Serve) -> None:
     class DyingBackend(FakeBackend):
         def execute(self, plan: object) -> object:  # type: ignore[override]

@@ -32,7 +32,7 @@ def routes(context: "ApiContext") -> list[BaseRoute]:
         Route("/livez", probes.livez),
         Route("/readyz", probes.readyz),
         Route("/health", probes.readyz),
-        Route("/ping", probes.readyz, methods=["GET", "POST"]),
+        Route("/ping", probes.ping, methods=["GET", "POST"]),
         Route("/version", probes.version),
         Route("/load", probes.load),
         Route("/metrics", MetricsScrape(context).respond),

@@ -21,15 +21,22 @@ class Probes:
     def __init__(self, context: "ApiContext") -> None:
         self._pool = context.pool
         self._retry_after_s = context.settings.retry_after_s
+        self._loading_status = context.settings.ping_loading_status
 
     async def livez(self, request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def readyz(self, request: Request) -> Response:
-        """200, or 503 with the reason. Also `/health` (as vLLM's: 503 when the engine is dead) and `/ping`."""
+        """200, or 503 with the reason. Also `/health` (as vLLM's: 503 when the engine is dead)."""
         if not self._pool.ready:
             raise self._unready()
         return JSONResponse({"status": "ok"})
+
+    async def ping(self, request: Request) -> Response:
+        """As `readyz`, with a status of the platform's choice while the model loads."""
+        if self._pool.loading and self._loading_status != ModelNotReadyError.status:
+            return Response(status_code=self._loading_status)
+        return await self.readyz(request)
 
     async def version(self, request: Request) -> Response:
         return JSONResponse({"version": __version__})
