@@ -1,4 +1,5 @@
-"""The OpenAI dialect: `/v1/chat/completions`, `/v1/completions` and `/v1/models`, with vLLM's extra fields.
+"""The OpenAI dialect: `/v1/chat/completions`, `/v1/completions` and `/v1/models`, with vLLM's extra fields; and
+`/invocations`, which is SageMaker's name for the first two.
 
 One noun per file: what a request says (`fields`, `chat_request`, `completion_request`, `messages`), what runs (`run`,
 `batch`), what is said back (`envelope`, `usage`, `choice`, `logprobs`, `chunks`), and the endpoints. Imported at the
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def routes(context: "ApiContext") -> list[BaseRoute]:
-    """All of `/v1` that this dialect has."""
+    """All routes of this dialect."""
 
     @cache
     def endpoints() -> "OpenAIEndpoints":
@@ -29,6 +30,7 @@ def routes(context: "ApiContext") -> list[BaseRoute]:
     return [
         Route("/v1/chat/completions", deferred(lambda: endpoints().create_chat_completion), methods=["POST"]),
         Route("/v1/completions", deferred(lambda: endpoints().create_completion), methods=["POST"]),
+        Route("/invocations", deferred(lambda: endpoints().invoke), methods=["POST"]),
         Route("/v1/models", deferred(lambda: endpoints().list_models), methods=["GET"]),
         Route("/v1/models/{model:path}", deferred(lambda: endpoints().retrieve_model), methods=["GET"]),
     ]

@@ -33,6 +33,17 @@ class OpenAIEndpoints:
         body = await read_json(request, CompletionRequest)
         return await respond(self._context, request, body, CompletionAnswer(body))
 
+    async def invoke(self, request: Request) -> ASGIApp:
+        """SageMaker's one route: either kind of completion, told apart by the body. What it says of types in headers is
+        passed over: bodies are JSON, and streamed answers are what `stream` asks for.
+        """
+        from pagemill.api.openai.invocation import Invocation
+
+        body = await read_json(request, Invocation)  # Starlette keeps the bytes for who reads them again
+        if body.messages is None:
+            return await self.create_completion(request)
+        return await self.create_chat_completion(request)
+
     async def list_models(self, request: Request) -> Response:
         data = [
             self._model(name, reference)
