@@ -73,31 +73,64 @@ def test_lines_are_taken_again_after_a_silent_load(tmp_path: Path) -> None:
 
 
 class FleetBuild:
-    """libllama with kernels in libraries of their own, of which `num_suitable` suit this CPU."""
+    """libllama with kernels in libraries of their own, of which some suit this CPU."""
 
-    _name = "/opt/llama/libllama.so"
-
-    def __init__(self, num_suitable: int) -> None:
-        self.num_suitable = num_suitable
-        self.folders: list[bytes] = []
+    def __init__(self, folder: Path, suitable: str, *names: str) -> None:
+        self._name = str(folder / "libllama.so")
+        self.suitable = suitable
+        self.loaded: list[str] = []
+        self.opened: list[str] = []
+        for name in names:
+            (folder / name).touch()
 
     def ggml_backend_reg_count(self) -> int:
-        return self.num_suitable if self.folders else 0
+        return len(self.loaded)
+
+    def ggml_backend_load(self, path: bytes) -> None:
+        self._open(Path(os.fsdecode(path)))
 
     def ggml_backend_load_all_from_path(self, folder: bytes) -> None:
-        self.folders.append(folder)
+        for path in sorted(Path(os.fsdecode(folder)).glob("libggml-*.so")):
+            self._open(path)
+
+    def _open(self, path: Path) -> None:
+        if path.exists():
+            self.opened.append(path.name)
+            if self.suitable in path.name:
+                self.loaded.append(path.name)
 
 
-def test_kernels_apart_are_loaded_from_beside_the_library() -> None:
-    llama = FleetBuild(num_suitable=1)
+def load(llama: FleetBuild) -> FleetBuild:
     load_kernels(llama)  # type: ignore[arg-type]
-    load_kernels(llama)  # type: ignore[arg-type]
-    assert llama.folders == [b"/opt/llama"]
+    return llama
 
 
-def test_a_cpu_without_kernels_is_refused() -> None:
-    with pytest.raises(ModelLoadError, match="no kernels for this CPU in /opt/llama"):
-        load_kernels(FleetBuild(num_suitable=0))  # type: ignore[arg-type]
+CPUS = ("libggml-base.so.0", "libggml-cpu-haswell.so", "libggml-cpu-sse42.so", "libggml-cpu-zen4.so")
+
+
+def test_the_best_kernels_that_suit_are_loaded_from_beside_the_library_once(tmp_path: Path) -> None:
+    llama = FleetBuild(tmp_path, "cpu", *CPUS)
+    assert load(load(llama)).loaded == ["libggml-cpu-zen4.so"]
+    assert llama.opened == llama.loaded
+
+
+def test_kernels_that_do_not_suit_are_passed_over(tmp_path: Path) -> None:
+    llama = load(FleetBuild(tmp_path, "haswell", *CPUS))
+    assert llama.loaded == ["libggml-cpu-haswell.so"]
+    assert llama.opened == ["libggml-cpu-zen4.so", "libggml-cpu-haswell.so"]
+
+
+def test_a_cpu_or_an_architecture_that_is_not_ranked_here_is_left_to_llama_cpp(tmp_path: Path) -> None:
+    assert load(FleetBuild(tmp_path, "sse42", *CPUS)).loaded == ["libggml-cpu-sse42.so"]
+
+
+def test_other_devices_are_not_passed_over(tmp_path: Path) -> None:
+    assert "libggml-cuda.so" in load(FleetBuild(tmp_path, "", *CPUS, "libggml-cuda.so")).loaded
+
+
+def test_a_cpu_without_kernels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match=f"no kernels for this CPU in {tmp_path}"):
+        load(FleetBuild(tmp_path, "armv9", *CPUS))
 
 
 def test_kernels_that_are_built_in_are_taken() -> None:
