@@ -51,6 +51,25 @@ class BlockCacheMachine(RuleBasedStateMachine):
         for position in range(admission.num_cached):
             assert self._read(sequence_id, position) == tuple(tokens[: position + 1])
 
+    @rule(tokens=st.lists(st.integers(0, 1), min_size=1, max_size=24), loads=st.booleans())
+    def restore(self, tokens: list[int], loads: bool) -> None:
+        sequence_id, self.next_id = self.next_id, self.next_id + 1
+        before = self.cache.stats()
+        if not self.cache.restore(sequence_id, tokens):
+            assert self.cache.stats() == before
+            return
+        assert self.cache.stats().cached_tokens == before.cached_tokens
+        placement = self.cache.placement(sequence_id)
+        if loads:
+            for position in range(len(tokens)):
+                place = (placement[position // BLOCK_SIZE], position % BLOCK_SIZE)
+                self.memory[place] = tuple(tokens[: position + 1])
+            self.cache.commit(sequence_id, len(tokens))
+        self.cache.release(sequence_id, forget=not loads)
+        self.cache.check_integrity()
+        if loads:
+            assert self.cache.match([*tokens, 0]).num_cached >= len(tokens) // BLOCK_SIZE * BLOCK_SIZE
+
     @precondition(lambda self: self.tokens)
     @rule(data=st.data(), num_new=st.integers(1, 8))
     def compute(self, data: st.DataObject, num_new: int) -> None:
@@ -146,13 +165,60 @@ def test_fewer_tokens_than_a_quarter_of_a_block_are_not_copied() -> None:
     assert cache.match([1, 1, 1, 1, 2]).num_cached == 4
 
 
-def test_what_a_block_held_before_it_was_freed_is_not_copied() -> None:
+def test_what_a_sequence_filled_of_its_last_block_stays_when_it_ends() -> None:
     cache = BlockKVCache(4, BLOCK_SIZE)
     cache.admit(0, [1, 2, 3], 3)
     cache.commit(0, 3)
-    assert cache.match([1, 2, 9]).num_cached == 2
-    cache.release(0)  # its block was never full, so it is free
+    cache.release(0)
+    assert cache.stats().cached_tokens == BLOCK_SIZE
+    admission = cache.admit(1, [1, 2, 9], 3)
+    assert admission is not None
+    assert admission.num_cached == 2
+
+
+def test_the_last_block_of_a_failed_sequence_is_not_copied() -> None:
+    cache = BlockKVCache(4, BLOCK_SIZE)
+    cache.admit(0, [1, 2, 3], 3)
+    cache.commit(0, 3)
+    cache.release(0, forget=True)
     assert cache.match([1, 2, 9]).num_cached == 0
+    assert cache.stats().free_tokens == 16
+
+
+def test_a_part_of_a_block_is_free_once_another_takes_its_place() -> None:
+    cache = BlockKVCache(4, BLOCK_SIZE)
+    cache.admit(0, [1, 2, 3], 3)
+    cache.commit(0, 3)
+    cache.release(0)
+    cache.admit(1, [1, 2, 3, 4, 5], 5)  # copies the three tokens
+    cache.commit(1, 5)
+    assert cache.stats().cached_tokens == 0
+    cache.release(1)
+    assert cache.match([1, 2, 3, 4, 5, 6]).num_cached == 5
+    cache.check_integrity()
+
+
+def test_a_restored_prefix_is_cached_to_its_last_token() -> None:
+    cache = BlockKVCache(8, BLOCK_SIZE)
+    prefix = [1, 2, 3, 4, 5, 6, 7]
+    assert cache.restore(0, prefix)
+    assert cache.placement(0) == (0, 1)
+    cache.commit(0, 7)
+    cache.release(0)
+    assert cache.match([*prefix, 8, 9]).num_cached == 7
+    assert cache.match([1, 2, 3, 4, 5, 9]).num_cached == 5
+    assert cache.stats().cached_tokens == 8
+
+
+def test_a_prefix_is_restored_into_free_blocks_only() -> None:
+    cache = BlockKVCache(3, BLOCK_SIZE)
+    for sequence_id, token in enumerate((1, 2)):
+        cache.restore(sequence_id, [token] * 4)
+        cache.commit(sequence_id, 4)
+        cache.release(sequence_id)
+    assert not cache.restore(2, [3] * 5)
+    assert cache.match([1] * 5).num_cached == 4
+    assert cache.restore(2, [3] * 4)
 
 
 def test_a_copied_block_may_be_the_one_that_is_given_away() -> None:

@@ -275,7 +275,7 @@ async def test_statistics_add_up() -> None:
         stats = engine.stats()
     assert stats.finished == {"stop": 0, "length": 3, "abort": 0, "error": 0}
     assert stats.prompt_tokens == stats.prefix_cache_queries == 3 * len(prompt)
-    assert stats.cached_prompt_tokens == stats.prefix_cache_hits == 2 * 32
+    assert stats.cached_prompt_tokens == stats.prefix_cache_hits == 2 * (len(prompt) - 1)
     assert stats.generation_tokens == 15
     counts = {name: sum(histogram.counts) for name, histogram in stats.histograms.items()}
     assert counts["time_to_first_token_seconds"] == counts["e2e_request_latency_seconds"] == 3

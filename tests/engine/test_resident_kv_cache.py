@@ -11,11 +11,13 @@ from pagemill.engine.step import CopyKV, TruncateKV
 class ResidentCacheMachine(RuleBasedStateMachine):
     """Random sequences with common prefixes come, compute, generate and go; `memory` is what each slot really holds."""
 
-    @initialize(can_truncate=st.booleans())
-    def start(self, can_truncate: bool) -> None:
+    @initialize(can_truncate=st.booleans(), can_truncate_restored=st.booleans())
+    def start(self, can_truncate: bool, can_truncate_restored: bool) -> None:
         self.can_truncate = can_truncate
-        self.cache = ResidentKVCache(3, 64, can_truncate=can_truncate)
+        self.can_truncate_restored = can_truncate_restored
+        self.cache = ResidentKVCache(3, 64, can_truncate=can_truncate, can_truncate_restored=can_truncate_restored)
         self.memory: list[list[int]] = [[], [], []]
+        self.kept = [0, 0, 0]  # tokens below which a restored slot has holes
         self.tokens: dict[int, list[int]] = {}
         self.computed: dict[int, int] = {}
         self.next_id = 0
@@ -33,12 +35,33 @@ class ResidentCacheMachine(RuleBasedStateMachine):
         for operation in admission.operations:
             if isinstance(operation, CopyKV):
                 assert self.can_truncate
+                assert operation.num_tokens >= self.kept[operation.source]
                 self.memory[operation.destination] = self.memory[operation.source][: operation.num_tokens]
+                self.kept[operation.destination] = self.kept[operation.source]
             elif isinstance(operation, TruncateKV):
-                assert self.can_truncate or operation.num_tokens == 0
+                assert operation.num_tokens == 0 or (
+                    self.can_truncate and operation.num_tokens >= self.kept[operation.slot]
+                )
                 del self.memory[operation.slot][operation.num_tokens :]
+                self.kept[operation.slot] *= operation.num_tokens > 0
         self.tokens[sequence_id], self.computed[sequence_id] = tokens, admission.num_cached
         assert self.memory[self.cache.placement(sequence_id)[0]] == tokens[: admission.num_cached]
+
+    @rule(prefix=st.integers(0, 40), tail=st.lists(st.integers(0, 1), min_size=1, max_size=8), loads=st.booleans())
+    def restore(self, prefix: int, tail: list[int], loads: bool) -> None:
+        sequence_id, self.next_id = self.next_id, self.next_id + 1
+        tokens = [7] * prefix + tail
+        before = self.cache.stats()
+        if not self.cache.restore(sequence_id, tokens):
+            assert self.cache.stats() == before
+            return
+        assert self.cache.stats().cached_tokens == before.cached_tokens
+        slot = self.cache.placement(sequence_id)[0]
+        self.memory[slot] = list(tokens) if loads else [99]
+        self.kept[slot] = 0 if self.can_truncate_restored else len(tokens)
+        if loads:
+            self.cache.commit(sequence_id, len(tokens))
+        self.cache.release(sequence_id, forget=not loads)
 
     @precondition(lambda self: self.tokens)
     @rule(data=st.data(), num_new=st.integers(1, 30))
@@ -157,3 +180,43 @@ def test_without_prefix_caching_nothing_is_reused() -> None:
     cache = ResidentKVCache(1, 64, enable_prefix_caching=False)
     run(cache, 0, [1] * 30)
     assert run(cache, 1, [1] * 31) == 0
+
+
+def restore(cache: ResidentKVCache, sequence_id: int, tokens: list[int]) -> None:
+    assert cache.restore(sequence_id, tokens)
+    cache.commit(sequence_id, len(tokens))
+    cache.release(sequence_id)
+
+
+def test_a_restored_prefix_serves_all_who_come_at_once() -> None:
+    cache = ResidentKVCache(3, 64)
+    restore(cache, 0, [1] * 30)
+    assert cache.stats().cached_tokens == 30
+    admissions = [cache.admit(index, [1] * 30 + [index + 2], 31) for index in (1, 2, 3)]
+    assert [admission and admission.num_cached for admission in admissions] == [30, 30, 30]
+    assert [admission and admission.operations for admission in admissions] == [
+        (),
+        (CopyKV(0, 1, 30),),
+        (CopyKV(1, 2, 30),),
+    ]
+
+
+def test_a_prefix_is_restored_into_an_empty_slot_only() -> None:
+    cache = ResidentKVCache(2, 64)
+    restore(cache, 0, [1] * 30)
+    restore(cache, 1, [2] * 30)
+    assert not cache.restore(2, [3] * 30)
+    assert cache.match([1] * 31).num_cached == 30
+
+
+def test_a_prefix_longer_than_a_slot_is_not_restored() -> None:
+    assert not ResidentKVCache(2, 64).restore(0, [1] * 65)
+
+
+def test_a_restored_prefix_that_has_holes_is_used_whole_or_not_at_all() -> None:
+    cache = ResidentKVCache(2, 64, can_truncate_restored=False)
+    restore(cache, 0, [1] * 30)
+    assert cache.match([1] * 29 + [2, 2]).num_cached == 0
+    assert run(cache, 1, [1] * 30 + [2] * 5) == 30
+    assert cache.match([1] * 30 + [2, 2, 3]).num_cached == 32  # what came after it is whole
+    assert cache.match([1] * 29 + [3, 3]).num_cached == 0

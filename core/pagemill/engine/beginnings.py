@@ -12,8 +12,10 @@ class Beginnings:
         """The block that continues the content `parent` with this token."""
         return self._blocks.get((parent, token_id))
 
-    def put(self, parent: int, token_id: int, block: int) -> None:
-        """The block now begins so, and no longer in another way; another block that did is not found any more."""
+    def put(self, parent: int, token_id: int, block: int) -> int | None:
+        """The block now begins so, and no longer in another way. Another block that did is not found any more: which,
+        is returned.
+        """
         self.drop(block)
         key = (parent, token_id)
         before = self._blocks.get(key)
@@ -21,6 +23,7 @@ class Beginnings:
             del self._keys[before]
         self._blocks[key] = block
         self._keys[block] = key
+        return before
 
     def drop(self, block: int) -> None:
         """The block is not to be found any more, if it was."""

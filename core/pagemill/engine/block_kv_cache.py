@@ -4,52 +4,26 @@ PagedAttention (Kwon et al. 2023, arXiv:2309.06180) with automatic prefix cachin
 A full block's content is known by its key: the content id of the block before it, and its own tokens. Content ids are
 never given twice, so a key names one prefix exactly; no hash has to be trusted. A block is, at any time, one of
 - free: no content, nobody's;
-- cached: nobody's, its content can be found; the least recently used is taken when no free one is left;
+- cached: nobody's, its content can be found (in part filled if a sequence ended in it, to be copied); the least
+  recently used is taken when no free one is left;
 - used: its reference count, the number of sequences that hold it, is positive.
 
 A block that a sequence shares in part is copied before it writes there (copy on write): n continuations of one prompt
 share all its full blocks, and each copies the beginning of the last one.
 
 A running sequence promises the blocks of its prompt before they are computed, so that a later one with the same prefix
-can wait for them (`PrefixMatch.num_pending`). Owned by one scheduler. May not import backends.
+can wait for them (`PrefixMatch.num_pending`). Owned by one scheduler.
 """
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence as ReadOnlySequence
-from dataclasses import dataclass, field
 from itertools import takewhile
 
 from pagemill.engine.beginnings import Beginnings
+from pagemill.engine.block_contents import ROOT_CONTENT, BlockKey, Content, Holding
 from pagemill.engine.common_prefix import common_prefix_length
 from pagemill.engine.kv_cache import Admission, KVCacheStats, PrefixMatch
 from pagemill.engine.step import CopyKV
-
-BlockKey = tuple[int, tuple[int, ...]]  # (content id of the block before, this block's tokens)
-
-ROOT_CONTENT = 0  # stands before the first block
-
-
-@dataclass(slots=True)
-class Content:
-    """What a block holds, or will hold once its owner has computed it."""
-
-    content_id: int
-    key: BlockKey
-    block: int
-    computed: bool
-
-
-@dataclass(slots=True)
-class Holding:
-    """What one sequence holds. `contents` are those of its first full blocks, as far as they are known."""
-
-    token_ids: ReadOnlySequence[int]
-    blocks: list[int] = field(default_factory=list)
-    placement: tuple[int, ...] | None = None  # `blocks` as a tuple, made when asked for
-    num_computed: int = 0
-    num_registered: int = 0  # full blocks whose content is computed and has been offered for reuse
-    parent: int = ROOT_CONTENT  # content id of the last of them
-    promised: list[Content] = field(default_factory=list)  # not computed yet
 
 
 class BlockKVCache:
@@ -59,6 +33,7 @@ class BlockKVCache:
         self.num_blocks = num_blocks
         self.block_size = block_size
         self._enable_prefix_caching = enable_prefix_caching
+        self._least_shared = max(1, block_size // 4)  # tokens of a block; fewer are not worth a copy
         self._free: deque[int] = deque(range(num_blocks))
         self._cached: OrderedDict[int, None] = OrderedDict()  # least recently used first
         self._num_references = [0] * num_blocks
@@ -82,8 +57,7 @@ class BlockKVCache:
         reused = _computed(self._known_prefix(token_ids)) if reuse else []
         source, num_shared = self._shared_block(reused, token_ids) if reuse else (0, 0)
         num_cached = len(reused) * self.block_size + num_shared
-        num_tokens = min(num_cached + num_new_tokens, len(token_ids))
-        num_new_blocks = self._blocks_for(num_tokens) - len(reused)
+        num_new_blocks = self._blocks_for(min(num_cached + num_new_tokens, len(token_ids))) - len(reused)
         num_taken_from_cache = sum(1 for content in reused if content.block in self._cached)
         if num_new_blocks > len(self._free) + len(self._cached) - num_taken_from_cache:
             return None
@@ -97,10 +71,13 @@ class BlockKVCache:
         self._holdings[sequence_id] = holding
         self._grow(holding, num_new_blocks)
         self._promise(holding)
-        if num_shared == 0:
-            return Admission(num_cached)
         # The source may just have been given away, even to this sequence: it is read before anything is written.
-        return Admission(num_cached, (CopyKV(source, holding.blocks[len(reused)], num_shared),))
+        copies = (CopyKV(source, holding.blocks[len(reused)], num_shared),) if num_shared else ()
+        return Admission(num_cached, copies)
+
+    def restore(self, sequence_id: int, token_ids: ReadOnlySequence[int]) -> bool:
+        has_room = self._blocks_for(len(token_ids)) <= len(self._free)
+        return has_room and self.admit(sequence_id, token_ids, len(token_ids), reuse=False) is not None
 
     def extend(self, sequence_id: int, num_tokens: int) -> bool:
         holding = self._holdings[sequence_id]
@@ -124,10 +101,9 @@ class BlockKVCache:
             tokens = tuple(holding.token_ids[start : start + size])
             self._register(holding, (holding.parent, tokens), holding.blocks[holding.num_registered])
         start = holding.num_registered * size
-        if start < num_computed and holding.blocks[holding.num_registered] not in self._open:
-            block = holding.blocks[holding.num_registered]
+        if start < num_computed and (block := holding.blocks[holding.num_registered]) not in self._open:
             self._open[block] = holding
-            self._beginnings.put(holding.parent, holding.token_ids[start], block)
+            self._begin(holding.parent, holding.token_ids[start], block)
 
     def release(self, sequence_id: int, *, forget: bool = False) -> None:
         holding = self._holdings.pop(sequence_id)
@@ -138,7 +114,9 @@ class BlockKVCache:
         for block in reversed(holding.blocks):
             self._num_references[block] -= 1
             if self._num_references[block] == 0:
-                if forget and block in self._content_of:
+                if not forget:
+                    self._keep_open(holding, block)
+                elif block in self._content_of:
                     self._forget(self._content_of[block])
                 if block in self._content_of:
                     self._cached[block] = None
@@ -148,8 +126,7 @@ class BlockKVCache:
 
     def placement(self, sequence_id: int) -> tuple[int, ...]:
         holding = self._holdings[sequence_id]
-        if holding.placement is None:
-            holding.placement = tuple(holding.blocks)
+        holding.placement = holding.placement or tuple(holding.blocks)
         return holding.placement
 
     def can_ever_hold(self, num_tokens: int) -> bool:
@@ -216,19 +193,35 @@ class BlockKVCache:
         """
         parent = reused[-1].content_id if reused else ROOT_CONTENT
         start = len(reused) * self.block_size
-        block = self._beginnings.find(parent, token_ids[start])
-        if block is None:
+        if (block := self._beginnings.find(parent, token_ids[start])) is None:
             return 0, 0
         held = self._computed_tokens(block)
         wanted = token_ids[start : min(start + self.block_size, len(token_ids) - 1)]
         count = common_prefix_length(held, wanted, min(len(held), len(wanted)))
-        return (block, count) if count >= max(1, self.block_size // 4) else (0, 0)
+        return (block, count) if count >= self._least_shared else (0, 0)
 
     def _computed_tokens(self, block: int) -> ReadOnlySequence[int]:
         holding = self._open.get(block)
         if holding is None:
             return self._content_of[block].key[1]
         return holding.token_ids[holding.num_registered * self.block_size : holding.num_computed]
+
+    def _begin(self, parent: int, token_id: int, block: int) -> None:
+        """The block begins so; what was found by that beginning and is filled in part can't be found any more."""
+        before = self._beginnings.put(parent, token_id, block)
+        if before is not None and before in self._cached and len(self._content_of[before].key[1]) < self.block_size:
+            del self._cached[before]
+            self._forget(self._content_of[before])
+            self._free.append(before)
+
+    def _keep_open(self, holding: Holding, block: int) -> None:
+        """The sequence that filled the block ends: what it did fill stays to be copied, if that is worth it."""
+        if block not in self._open:
+            return
+        tokens = tuple(self._computed_tokens(block))
+        if len(tokens) >= self._least_shared and self._beginnings.find(holding.parent, tokens[0]) == block:
+            del self._open[block]
+            self._file((holding.parent, tokens), block, computed=True)
 
     def _close(self, block: int) -> None:
         """Nobody fills the block any more, and nothing can be copied from it."""
@@ -245,7 +238,7 @@ class BlockKVCache:
             if self._free:
                 block = self._free.popleft()
             else:
-                block, _none = self._cached.popitem(last=False)
+                block = self._cached.popitem(last=False)[0]
                 self._forget(self._content_of[block])
             self._num_references[block] = 1
             holding.blocks.append(block)
@@ -278,7 +271,7 @@ class BlockKVCache:
             self._take_over(content, block)
         content.computed = True
         self._close(block)
-        self._beginnings.put(holding.parent, key[1][0], content.block)
+        self._begin(holding.parent, key[1][0], content.block)
         holding.num_registered += 1
         holding.parent = content.content_id
 

@@ -67,6 +67,13 @@ class KVCache(Protocol):
         """
         ...
 
+    def restore(self, sequence_id: int, token_ids: ReadOnlySequence[int]) -> bool:
+        """Give room to a prefix whose KV comes from outside, as to a sequence, without taking any from what is cached.
+        False, and nothing changed, if there is no such room. `commit` once the KV is there, and then `release`, leave
+        the prefix as cache, for others to reuse and, in its turn, to evict.
+        """
+        ...
+
     def extend(self, sequence_id: int, num_tokens: int) -> bool:
         """Make sure there is room for the sequence's first `num_tokens`. False, and nothing changed, if there is none.
 

@@ -32,6 +32,7 @@ class Slot:
     token_ids: ReadOnlySequence[int] = ()
     num_computed: int = 0
     num_promised: int = 0
+    num_kept: int = 0  # it can't be cut to fewer tokens, but for none
     last_used: int = 0  # the cache's clock when it was last released
 
 
@@ -39,15 +40,23 @@ class ResidentKVCache:
     """Bookkeeping for `num_slots` sequences of up to `slot_tokens` tokens.
 
     `can_truncate` says whether the memory can forget the tail of a sequence (attention can, recurrent states can't:
-    they are reused only when nothing has to be forgotten, and never copied).
+    they are reused only when nothing has to be forgotten, and never copied). `can_truncate_restored` says the same of
+    a prefix that was restored: of layers with a sliding window only the end of it is saved.
     """
 
     def __init__(
-        self, num_slots: int, slot_tokens: int, *, can_truncate: bool = True, enable_prefix_caching: bool = True
+        self,
+        num_slots: int,
+        slot_tokens: int,
+        *,
+        can_truncate: bool = True,
+        can_truncate_restored: bool = True,
+        enable_prefix_caching: bool = True,
     ) -> None:
         self.num_slots = num_slots
         self.slot_tokens = slot_tokens
         self._can_truncate = can_truncate
+        self._can_truncate_restored = can_truncate_restored
         self._enable_prefix_caching = enable_prefix_caching
         self._slots = [Slot(index) for index in range(num_slots)]
         self._slot_of: dict[int, Slot] = {}  # by sequence
@@ -83,12 +92,16 @@ class ResidentKVCache:
                 operations.append(CopyKV(source.index, destination.index, num_cached))
         if not copy and (num_cached == 0 or destination.num_computed > num_cached):
             operations.append(TruncateKV(destination.index, num_cached))
-        destination.owner = sequence_id
-        destination.token_ids = token_ids
-        destination.num_computed = num_cached
-        destination.num_promised = len(token_ids)
-        self._slot_of[sequence_id] = destination
+        num_kept = source.num_kept if source is not None and num_cached > 0 else 0
+        self._give(destination, sequence_id, token_ids, num_cached, num_kept)
         return Admission(num_cached, tuple(operations))
+
+    def restore(self, sequence_id: int, token_ids: ReadOnlySequence[int]) -> bool:
+        slot = self._least_valuable_idle()
+        if slot is None or slot.num_computed > 0 or len(token_ids) > self.slot_tokens:
+            return False
+        self._give(slot, sequence_id, token_ids, 0, 0 if self._can_truncate_restored else len(token_ids))
+        return True
 
     def extend(self, sequence_id: int, num_tokens: int) -> bool:
         return num_tokens <= self.slot_tokens
@@ -101,7 +114,7 @@ class ResidentKVCache:
         self._clock += 1
         slot.owner = None
         if forget:
-            slot.num_computed = 0
+            slot.num_computed = slot.num_kept = 0
         slot.token_ids = tuple(slot.token_ids[: slot.num_computed])
         slot.num_promised = 0
         slot.last_used = self._clock
@@ -130,11 +143,22 @@ class ResidentKVCache:
         for slot in self._slots:
             assert 0 <= slot.num_computed <= self.slot_tokens, f"slot {slot.index} holds more than it can"
             assert slot.num_computed <= len(slot.token_ids), f"slot {slot.index} computed tokens that nobody has"
+            assert slot.num_kept <= len(slot.token_ids), f"slot {slot.index} keeps tokens that nobody has"
             if slot.owner is None:
                 assert len(slot.token_ids) == slot.num_computed, f"idle slot {slot.index} remembers uncomputed tokens"
         stats = self.stats()
         assert stats.free_tokens + stats.cached_tokens + stats.used_tokens == stats.total_tokens
         assert min(stats.free_tokens, stats.cached_tokens, stats.used_tokens) >= 0
+
+    def _give(
+        self, slot: Slot, sequence_id: int, token_ids: ReadOnlySequence[int], num_computed: int, num_kept: int
+    ) -> None:
+        slot.owner = sequence_id
+        slot.token_ids = token_ids
+        slot.num_computed = num_computed
+        slot.num_promised = len(token_ids)
+        slot.num_kept = num_kept
+        self._slot_of[sequence_id] = slot
 
     def _least_valuable_idle(self) -> Slot | None:
         """The idle slot to overwrite: an empty one, the lowest first, else the least recently used."""
@@ -162,6 +186,7 @@ class ResidentKVCache:
         if slot is victim or not self._worth_moving(slot):
             return []
         victim.token_ids, victim.num_computed, victim.last_used = slot.token_ids, slot.num_computed, slot.last_used
+        victim.num_kept = slot.num_kept
         return [CopyKV(slot.index, victim.index, slot.num_computed)]
 
     def _worth_moving(self, slot: Slot) -> bool:
@@ -182,6 +207,8 @@ class ResidentKVCache:
     def _reusable(self, slot: Slot, token_ids: ReadOnlySequence[int], num_held: int) -> int:
         """How many of the slot's first `num_held` tokens the new sequence could take. One token is left to compute."""
         length = common_prefix_length(slot.token_ids, token_ids, min(num_held, len(token_ids) - 1))
+        if length < slot.num_kept:
+            return 0
         if self._can_truncate or (length == num_held and slot.owner is None):
             return length
         return 0
