@@ -15,38 +15,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pagemill.errors import DrainingError, ModelLoadError, ModelNotFoundError, PagemillError
 from pagemill.keep_alive import parse_keep_alive as parse_keep_alive  # offered here, beside what takes its result
+from pagemill.loaded_model import LoadedModel as LoadedModel  # likewise, beside what gives it
 from pagemill.store.references import ModelReference
 
 if TYPE_CHECKING:
-    from pagemill.backends.base import ModelInfo, Tokenizer
-    from pagemill.engine.engine import Engine
-    from pagemill.prompts.chat_template import ChatTemplate
+    from pagemill.backends.base import ModelInfo
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class LoadedModel:
-    """A model that serves requests through its engine."""
-
-    reference: ModelReference
-    engine: "Engine"
-    chat_template: "ChatTemplate | None"
-    loaded_at: datetime  # aware, UTC
-    load_duration_s: float
-
-    @property
-    def name(self) -> str:
-        """The name that is reported to clients."""
-        return self.reference.name
-
-    @property
-    def info(self) -> "ModelInfo":
-        return self.engine.info
-
-    @property
-    def tokenizer(self) -> "Tokenizer":
-        return self.engine.tokenizer
 
 
 class LoadedModelStatus(NamedTuple):
