@@ -1,25 +1,25 @@
-"""Compiling formats for one model, by llguidance.
+"""Compiling formats for one model, off the event loop, with a cache.
 
-A `GrammarCompiler` owns the model's vocabulary as the library wants it, and the grammars that were compiled last. It
-may be used from several threads at once, off the event loop: the vocabulary takes half a second, a grammar a
-millisecond, a large one a second.
+A `GrammarCompiler` owns the grammars that were compiled last, and the two threads that compile. It imports the library
+that does the work on them, when the first format comes.
 """
 
 from collections import OrderedDict
-from functools import cached_property
+from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
-from typing import Protocol
-
-from llguidance import LLMatcher, LLTokenizer
+from typing import TYPE_CHECKING, Protocol
 
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
-from pagemill.prompts.structured_output.diagnosis import explain
 from pagemill.prompts.structured_output.formats import Format, sources
-from pagemill.prompts.structured_output.lark import to_grammar
-from pagemill.prompts.structured_output.matcher import CompiledGrammar
+
+if TYPE_CHECKING:
+    from pagemill.prompts.structured_output.matcher import CompiledGrammar
+    from pagemill.prompts.structured_output.vocabulary import Vocabulary
+
+NUM_THREADS = 2
 
 
-class VocabularySource(Protocol):
+class TokenSource(Protocol):
     """What of a tokenizer is needed here."""
 
     @property
@@ -34,16 +34,22 @@ class VocabularySource(Protocol):
 
 
 class GrammarCompiler:
-    """See the module. `max_source_bytes` is the most that the client's texts in one format may have together."""
+    """See the module. May be used from several threads at once. A model's vocabulary takes half a second, a grammar a
+    millisecond, a large one a second.
+    """
 
-    def __init__(self, vocabulary: VocabularySource, *, max_source_bytes: int, cache_size: int) -> None:
-        self._source = vocabulary
+    def __init__(self, tokens: TokenSource, *, max_source_bytes: int, cache_size: int) -> None:
+        """`max_source_bytes` is the most that the texts of one format (schemas, patterns) may have together."""
+        self._tokens = tokens
         self._max_source_bytes = max_source_bytes
         self._cache_size = cache_size
         self._cache: OrderedDict[Format, CompiledGrammar] = OrderedDict()  # the one used last comes last
-        self._lock = Lock()  # of the cache, and of making the vocabulary
+        self._lock = Lock()  # of the cache
+        self._vocabulary: Vocabulary | None = None
+        self._vocabulary_lock = Lock()
+        self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="compile-format")
 
-    def cached(self, wanted: Format) -> CompiledGrammar | None:
+    def cached(self, wanted: Format) -> "CompiledGrammar | None":
         """A grammar that was compiled before; takes no time."""
         with self._lock:
             known = self._cache.get(wanted)
@@ -51,7 +57,11 @@ class GrammarCompiler:
                 self._cache.move_to_end(wanted)
             return known
 
-    def compile(self, wanted: Format) -> CompiledGrammar:
+    def submit(self, wanted: Format) -> "Future[CompiledGrammar]":
+        """Compile on a thread."""
+        return self._threads.submit(self.compile, wanted)
+
+    def compile(self, wanted: Format) -> "CompiledGrammar":
         """The grammar of a format.
 
         Raises:
@@ -62,7 +72,7 @@ class GrammarCompiler:
         if known is not None:
             return known
         self._check_size(wanted)
-        compiled = self._compile(wanted)
+        compiled = self._vocabulary_of_model().compile(wanted)
         with self._lock:
             self._cache[wanted] = compiled
             while len(self._cache) > self._cache_size:
@@ -77,48 +87,13 @@ class GrammarCompiler:
                 limit = f"at most {self._max_source_bytes} bytes (setting max_grammar_bytes)"
                 raise InvalidRequestError(f"{part.field}: {limit}, got {total}", param=part.field)
 
-    def _compile(self, wanted: Format) -> CompiledGrammar:
-        with self._lock:
-            vocabulary = self._vocabulary
-        try:
-            matcher = LLMatcher(vocabulary.tokenizer, to_grammar(wanted, vocabulary.special_tokens), log_level=0)
-            problem = matcher.get_error()
-        except ValueError as error:
-            problem = str(error)
-        if problem:
-            raise explain(wanted, problem, vocabulary.tokenizer)
-        grammar = CompiledGrammar(matcher)
-        if not grammar.can_say_anything(self._source.eos_token_ids):
-            field = next((part.field for part in sources(wanted)), None)
-            raise InvalidRequestError(f"{field}: no output but an empty one is possible", param=field)
-        return grammar
-
-    @cached_property
-    def _vocabulary(self) -> "_Vocabulary":
-        return _Vocabulary(self._source)
-
-
-class _Vocabulary:
-    """All tokens of a model, for the library: the attributes are those that `LLTokenizer` reads."""
-
-    is_tokenizer_wrapper = True
-    bos_token_id = None
-
-    def __init__(self, source: VocabularySource) -> None:
-        ends = sorted(source.eos_token_ids)
-        if not ends:
-            raise UnsupportedParameterError("the model has no token that ends a reply, so no format can be held")
-        self.tokens = [source.token_bytes(token_id) for token_id in range(source.vocab_size)]
-        special = {token_id for token_id in range(source.vocab_size) if source.is_special(token_id)}
-        self.special_token_ids = sorted(special.union(ends))  # text never holds them
-        self.eos_token_id = ends[0]
-        self.special_tokens = {
-            self.tokens[token_id].decode("utf-8", "replace"): token_id
-            for token_id in self.special_token_ids
-            if self.tokens[token_id]
-        }
-        self.tokenizer = LLTokenizer(self, eos_token=ends)  # type: ignore[arg-type]  # it reads attributes only
-
-    def __call__(self, text: bytes) -> list[int]:
-        """For text that is to be in the usual tokens, which our grammars never ask for."""
-        raise NotImplementedError("grammars are compiled with no_forcing")
+    def _vocabulary_of_model(self) -> "Vocabulary":
+        with self._vocabulary_lock:
+            if self._vocabulary is None:
+                try:
+                    from pagemill.prompts.structured_output.vocabulary import Vocabulary
+                except ImportError as error:
+                    message = f"structured output needs llguidance: pip install llguidance ({error})"
+                    raise UnsupportedParameterError(message) from error
+                self._vocabulary = Vocabulary(self._tokens)
+            return self._vocabulary
