@@ -52,38 +52,3 @@ class LoadedModel:
                 self.tokenizer, max_source_bytes=self.max_grammar_bytes, cache_size=self.grammar_cache_size
             )
         return self._grammars
-
-    @property
-    def name(self) -> str:
-        """The name that is reported to clients."""
-        return self.reference.name
-
-    @property
-    def info(self) -> "ModelInfo":
-        return self.engine.info
-
-    @property
-    def tokenizer(self) -> "Tokenizer":
-        return self.engine.tokenizer
-
-    @property
-    def grammars(self) -> "GrammarCompiler":
-        """What compiles the formats that outputs are held to. Made when it is first asked for."""
-        if self._grammars is None:
-            from pagemill.prompts.structured_output.compiler import GrammarCompiler
-
-            self._grammars = GrammarCompiler(
-                self.tokenizer, max_source_bytes=self.max_grammar_bytes, cache_size=self.grammar_cache_size
-            )
-        return self._grammars
-
-    def marker_ids(self, *, has_tools: bool) -> frozenset[int]:
-        """The special tokens by which a parser of this model's chat answers goes."""
-        if self.chat_template is None:
-            return frozenset()
-        if has_tools not in self._marker_ids:
-            markers = self.chat_template.message_format.markers(has_tools=has_tools)
-            found = (self.tokenizer.encode(marker, add_special=False, parse_special=True) for marker in markers)
-            special = (ids[0] for ids in found if len(ids) == 1 and self.tokenizer.is_special(ids[0]))
-            self._marker_ids[has_tools] = frozenset(special)
-        return self._marker_ids[has_tools]
