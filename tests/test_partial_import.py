@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pagemill.partial_import import import_without_package
+from pagemill.partial_import import bare_package, import_without_package
 
 PACKAGE = "a_package_for_partial_import"
 
@@ -19,6 +19,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     folder.mkdir()
     (folder / "__init__.py").write_text("value = 'of the package'\n")
     (folder / "module.py").write_text(f"from {PACKAGE}.other import value\n")
+    (folder / "borrower.py").write_text(f"from {PACKAGE} import value\n")
     (folder / "other.py").write_text("value = 'of the module'\n")
     (folder / "broken.py").write_text("import a_module_that_is_not_there\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -42,6 +43,23 @@ def test_the_package_can_be_imported_later_and_has_the_same_module() -> None:
 def test_a_package_that_is_there_stays() -> None:
     package = importlib.import_module(PACKAGE)
     import_without_package(f"{PACKAGE}.module")
+    assert sys.modules[PACKAGE] is package
+
+
+def test_several_modules_share_one_stand_in_that_can_be_given_what_they_look_for() -> None:
+    with bare_package(PACKAGE) as package:
+        package.value = "lent"
+        borrower = importlib.import_module(f"{PACKAGE}.borrower")
+        assert importlib.import_module(f"{PACKAGE}.module").value == "of the module"
+    assert borrower.value == "lent"
+    assert PACKAGE not in sys.modules
+    assert importlib.import_module(PACKAGE).value == "of the package"
+
+
+def test_a_package_that_is_there_needs_no_stand_in() -> None:
+    package = importlib.import_module(PACKAGE)
+    with bare_package(PACKAGE) as given:
+        assert given is package
     assert sys.modules[PACKAGE] is package
 
 

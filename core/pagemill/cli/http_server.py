@@ -8,15 +8,29 @@ import gc
 import logging
 import math
 import socket
+from contextlib import suppress
 from types import FrameType
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from pagemill.errors import DrainingError, PagemillError
+from pagemill.partial_import import bare_package
 from pagemill.pool import ModelPool
 from pagemill.settings import Settings
+
+with bare_package("uvicorn") as package:  # which is its command line, with click and multiprocessing
+    from uvicorn.config import Config
+    from uvicorn.server import Server
+
+    package.Config = Config  # where uvicorn.lifespan.on looks for it
+    # What the configuration below imports by name:
+    import uvicorn.lifespan.on
+    import uvicorn.loops.auto
+    import uvicorn.protocols.http.httptools_impl
+
+    with suppress(ImportError):  # not on Windows
+        import uvicorn.loops.uvloop  # noqa: F401
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +43,7 @@ def serve(
     """Serve until a signal, or until the model's load fails. Returns the exit code. The second listener, if there is
     one, is for probes.
     """
-    config = uvicorn.Config(
+    config = Config(
         _behind_health_port(app, *listeners[1:]),
         loop="auto",
         http="httptools",
@@ -53,10 +67,10 @@ def _behind_health_port(app: ASGIApp, *health: socket.socket) -> ASGIApp:
     return HealthPort(app, health[0].getsockname()[1])
 
 
-class DrainingServer(uvicorn.Server):
+class DrainingServer(Server):
     """Drains the pool as soon as a signal comes: uvicorn alone would let requests that wait begin to run."""
 
-    def __init__(self, config: uvicorn.Config, pool: ModelPool, drain_timeout_s: float, addresses: list[str]) -> None:
+    def __init__(self, config: Config, pool: ModelPool, drain_timeout_s: float, addresses: list[str]) -> None:
         super().__init__(config)
         self.failure: PagemillError | None = None  # why the model could not be loaded
         self._pool = pool
