@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from pagemill.errors import InvalidRequestError, ModelLoadError, SettingsError
 from pagemill.keep_alive import parse_keep_alive
 from pagemill.settings import Settings
-from pagemill.store.references import ModelReference, resolve
+from pagemill.store.availability import check_settings, make_available
+from pagemill.store.references import ModelReference, Reference, resolve
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -46,12 +47,15 @@ DEFAULT_MAX_NUM_BATCHED_TOKENS = 512
 
 
 class BackendLoad:
-    """A backend that loads on a thread of its own. The thread is a daemon: a load never holds up the process's end."""
+    """A backend that loads on a thread of its own, after its model was fetched, if it is elsewhere.
 
-    def __init__(self, reference: ModelReference, settings: Settings) -> None:
-        self.reference = reference
+    The thread is a daemon: a load never holds up the process's end.
+    """
+
+    def __init__(self, reference: Reference, settings: Settings) -> None:
+        self._wanted = reference
         self._settings = settings
-        self._future: Future[Backend] = Future()
+        self._future: Future[tuple[ModelReference, Backend]] = Future()
         self._started_at = 0.0
 
     @property
@@ -61,31 +65,37 @@ class BackendLoad:
 
     def start(self) -> None:
         self._started_at = time.perf_counter()
-        threading.Thread(target=self._run, name=f"load-{self.reference.name}", daemon=True).start()
+        threading.Thread(target=self._run, name=f"load-{self._wanted.name}", daemon=True).start()
 
-    async def backend(self) -> "Backend":
-        """Wait for the backend, then the caller's to close. If the wait is cancelled, it is closed when loaded."""
+    async def backend(self) -> "tuple[ModelReference, Backend]":
+        """Wait for what was loaded, and for its backend, then the caller's to close. If the wait is cancelled, a fetch
+        stops, and the backend is closed when loaded.
+        """
         import asyncio
 
         try:
             return await asyncio.wrap_future(self._future)
         except asyncio.CancelledError:
+            if not isinstance(self._wanted, ModelReference):
+                self._wanted.progress.stop()
             self._future.add_done_callback(_close_unwanted)
             raise
 
     def _run(self) -> None:
         self._future.set_running_or_notify_cancel()  # from here on, a cancelled wait can't cancel the future itself
         try:
-            backend = load_backend(self.reference, self._settings)
+            reference = make_available(self._wanted, self._settings)
+            backend = load_backend(reference, self._settings)
         except BaseException as error:
             self._future.set_exception(error)
         else:
-            self._future.set_result(backend)
+            self._future.set_result((reference, backend))
 
 
-def _close_unwanted(future: "Future[Backend]") -> None:
+def _close_unwanted(future: "Future[tuple[ModelReference, Backend]]") -> None:
     if future.exception() is None:
-        future.result().close()
+        _, backend = future.result()
+        backend.close()
 
 
 def load_backend(reference: ModelReference, settings: Settings) -> "Backend":
@@ -94,7 +104,7 @@ def load_backend(reference: ModelReference, settings: Settings) -> "Backend":
     Raises:
         ModelLoadError: the file can't be loaded, or not by the backend that was asked for.
     """
-    kind = _backend_kind(reference, settings)
+    kind = _backend_kind(reference.format, settings)
     if kind == "fake":
         return _fake_backend(settings)
     if kind != BACKENDS[reference.format]:
@@ -111,8 +121,8 @@ def _warn_of_settings_for_others(kind: str, settings: Settings) -> None:
             logger.warning("of no effect on the %s backend, they are for %s: %s", kind, other, ", ".join(unused))
 
 
-def _backend_kind(reference: ModelReference, settings: Settings) -> str:
-    return BACKENDS[reference.format] if settings.backend == "auto" else settings.backend
+def _backend_kind(model_format: str, settings: Settings) -> str:
+    return BACKENDS[model_format] if settings.backend == "auto" else settings.backend
 
 
 def _fake_backend(settings: Settings) -> "Backend":
@@ -171,7 +181,7 @@ def _paged_backend(reference: ModelReference, settings: Settings) -> "Backend":
     return PagedBackend.load(reference.path, options)
 
 
-async def load_model(reference: ModelReference, settings: Settings) -> "LoadedModel":
+async def load_model(reference: Reference, settings: Settings) -> "LoadedModel":
     """Load a model off the event loop and start its engine on it.
 
     Raises:
@@ -182,7 +192,7 @@ async def load_model(reference: ModelReference, settings: Settings) -> "LoadedMo
     return await _finish_load(_start_load(reference, settings), settings, template)
 
 
-def _start_load(reference: ModelReference, settings: Settings) -> BackendLoad:
+def _start_load(reference: Reference, settings: Settings) -> BackendLoad:
     load = BackendLoad(reference, settings)
     load.start()
     return load
@@ -194,7 +204,7 @@ async def _finish_load(load: BackendLoad, settings: Settings, template: str | No
     import pagemill.prompts.jinja_environment  # noqa: F401
     from pagemill.pool import LoadedModel
 
-    backend = await load.backend()
+    reference, backend = await load.backend()
     try:
         chat_template = _make_chat_template(backend, template)
         engine = _make_engine(backend, settings)
@@ -204,7 +214,7 @@ async def _finish_load(load: BackendLoad, settings: Settings, template: str | No
     engine.start()
     if chat_template is not None:
         threading.Thread(target=_compile, args=(chat_template,), name="compile-template", daemon=True).start()
-    return LoadedModel(load.reference, engine, chat_template, datetime.now(UTC), load.elapsed_s)
+    return LoadedModel(reference, engine, chat_template, datetime.now(UTC), load.elapsed_s)
 
 
 def _make_engine(backend: "Backend", settings: Settings) -> "Engine":
@@ -255,10 +265,11 @@ def build_pool(settings: Settings, *, load_at_once: bool = False) -> "ModelPool"
     """The pool of the settings' model. `load_at_once` begins the load now, on its thread; the pool's start takes it.
 
     Raises:
-        SettingsError: a setting that only shows here to be wrong (`keep_alive`, `chat_template`).
+        SettingsError: a setting that only shows here to be wrong (`keep_alive`, `chat_template`, `model_sha256`).
         ModelNotFoundError, ModelLoadError: there is no such model, or it is plainly none.
     """
     template = read_chat_template(settings)
+    check_settings(settings)
     try:
         keep_alive_s = parse_keep_alive(settings.keep_alive)
     except InvalidRequestError as error:
@@ -266,13 +277,13 @@ def build_pool(settings: Settings, *, load_at_once: bool = False) -> "ModelPool"
     reference = resolve(settings.model, settings.served_model_name, backend=settings.backend)
     begun: list[BackendLoad] = []  # one at most, until the pool's first load takes it
     if load_at_once:
-        if _backend_kind(reference, settings) == "gguf":
+        if reference.format is not None and _backend_kind(reference.format, settings) == "gguf":
             # Here, since on the load's thread it would take turns with the imports that are to run beside the load.
             import pagemill.backends.gguf.backend  # noqa: F401
         begun.append(_start_load(reference, settings))
     from pagemill.pool import ModelPool  # and with it asyncio: while the load runs
 
-    async def load(wanted: ModelReference) -> "LoadedModel":
+    async def load(wanted: Reference) -> "LoadedModel":
         return await _finish_load(begun.pop() if begun else _start_load(wanted, settings), settings, template)
 
     return ModelPool([reference], load, keep_alive_s=keep_alive_s)

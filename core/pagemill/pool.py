@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pagemill.errors import DrainingError, ModelLoadError, ModelNotFoundError, PagemillError
 from pagemill.keep_alive import parse_keep_alive as parse_keep_alive  # offered here, beside what takes its result
 from pagemill.loaded_model import LoadedModel as LoadedModel  # likewise, beside what gives it
-from pagemill.store.references import ModelReference
+from pagemill.store.references import Reference
 
 if TYPE_CHECKING:
     from pagemill.backends.base import ModelInfo
@@ -37,7 +37,7 @@ class _Slot:
     unload, then has the model loaded again.
     """
 
-    reference: ModelReference
+    reference: Reference  # after a load the loaded model's: that of a model that had to be fetched knows more then
     keep_alive_s: float
     model: LoadedModel | None = None
     loading: "asyncio.Task[None] | None" = None
@@ -61,8 +61,8 @@ class ModelPool:
 
     def __init__(
         self,
-        references: Sequence[ModelReference],
-        load: Callable[[ModelReference], Awaitable[LoadedModel]],
+        references: Sequence[Reference],
+        load: Callable[[Reference], Awaitable[LoadedModel]],
         *,
         keep_alive_s: float,
     ) -> None:
@@ -80,10 +80,10 @@ class ModelPool:
         """Begin to load the first model; returns at once."""
         self._begin_load(self._slots[0])
 
-    def references(self) -> tuple[ModelReference, ...]:
+    def references(self) -> tuple[Reference, ...]:
         return tuple(slot.reference for slot in self._slots)
 
-    def find(self, name: str) -> ModelReference:
+    def find(self, name: str) -> Reference:
         """Raises ModelNotFoundError if no model has that name."""
         return self._slot(name).reference
 
@@ -207,7 +207,7 @@ class ModelPool:
         try:
             async with self._turn:
                 slot.model = await self._load(slot.reference)
-            slot.info = slot.model.info
+            slot.reference, slot.info = slot.model.reference, slot.model.info
             logger.info("loaded %s in %.2f s", name, slot.model.load_duration_s)
         except PagemillError as error:
             slot.failure = error

@@ -23,7 +23,8 @@ class Settings(Validated):
     # What is served
     model: str = field(
         "grist",
-        description="what to serve: grist (the demo model that ships inside), a .gguf path, or a Hugging Face folder",
+        description="what to serve: grist (the demo model that ships inside), a .gguf path, a Hugging Face folder, or "
+        "either in S3: s3://bucket/key.gguf, s3://bucket/prefix/",
     )
     served_model_name: tuple[str, ...] = field(
         (), description="names that clients may call the model; the first is the one reported (default: from MODEL)"
@@ -36,6 +37,25 @@ class Settings(Validated):
     chat_template: str | None = field(None, description="file with a Jinja chat template, instead of the model's own")
     keep_alive: str = field(
         "-1", description='how long an idle model stays loaded: seconds, or "5m"; negative: for ever; 0: not at all'
+    )
+
+    # How the model gets here
+    download_dir: str | None = field(
+        None,
+        description="folder for models fetched from S3, which later starts use again; memory: they are only kept there "
+        "(default: ~/.cache/pagemill/models, memory if that can't be written)",
+    )
+    download_concurrency: int = field(16, ge=1, le=256, description="connections of a fetch")
+    download_part_bytes: int | None = field(
+        None, ge=2**16, description="bytes that one request asks for (default: 8 to 64 MiB, by the size of the file)"
+    )
+    download_timeout_s: float = field(20, gt=0, description="longest time that a connection may bring nothing")
+    download_retries: int = field(8, ge=0, description="how often a request is tried again that brought nothing")
+    model_sha256: str | None = field(
+        None, description="SHA-256 that the GGUF file must have, in hex (default: what is fetched must be as S3 says)"
+    )
+    prefault: bool = field(
+        False, description="read the model's files ahead by several threads while they are mapped; for slow disks"
     )
 
     # Where it listens

@@ -15,6 +15,7 @@ from pagemill.validated import Field, fields
 # The first setting of each group in `--help`; those that follow it in Settings belong to it too.
 GROUP_STARTS = {
     "model": "what is served",
+    "download_dir": "how the model gets here",
     "host": "where it listens",
     "max_model_len": "the engine",
     "flash_attn": "the gguf backend",

@@ -23,6 +23,8 @@ async def _list(arguments: argparse.Namespace) -> None:
         models = (await server.get("/api/tags"))["models"]
     rows = [
         (model["name"], model["digest"][:12], human_size(model["size"]), human_age(model["modified_at"]))
+        if "digest" in model
+        else (model["name"], "", "", "")  # not fetched yet
         for model in models
     ]
     write_table(("NAME", "ID", "SIZE", "MODIFIED"), rows)

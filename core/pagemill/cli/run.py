@@ -21,6 +21,13 @@ from pagemill.keep_alive import parse_keep_alive
 ENGINE_SETTINGS = (
     "backend",
     "chat_template",
+    "download_dir",
+    "download_concurrency",
+    "download_part_bytes",
+    "download_timeout_s",
+    "download_retries",
+    "model_sha256",
+    "prefault",
     "log_level",
     "max_model_len",
     "max_num_batched_tokens",
@@ -43,7 +50,7 @@ ONE_SEQUENCE = {"max_num_seqs": 1}  # there is one user: all of the KV memory fo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("MODEL", help="name of a model, a .gguf path, or a model folder")
+    parser.add_argument("MODEL", help="name of a model, a .gguf path, a model folder, or either in S3")
     parser.add_argument("PROMPT", nargs="*", help="answer this, after what a pipe brings, and exit; else chat")
     parser.add_argument("--verbose", action="store_true", help="print timings after each answer")
     parser.add_argument(

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "MODEL",
         nargs="?",
-        help="grist (the demo model that ships inside, the default), a .gguf path, or a model folder",
+        help="grist (the demo model that ships inside, the default), a .gguf path, a model folder, or either in S3",
     )
     add_settings_flags(parser)
 

@@ -15,7 +15,7 @@ SMALLEST_ENGINE = {"max_num_seqs": 1, "max_num_batched_tokens": 32, "max_model_l
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("MODEL", help="name of a model, a .gguf path, or a model folder")
+    parser.add_argument("MODEL", help="name of a model, a .gguf path, a model folder, or either in S3")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--template", action="store_true", help="print only the chat template")
     which.add_argument("--parameters", action="store_true", help="print only the parameters")

@@ -1,18 +1,23 @@
-"""What can be served: from the name or path that a user gives to a `ModelReference`.
+"""What can be served: from the name, path or location that a user gives to a `ModelReference`.
 
-A model is a GGUF file, or a folder as Hugging Face's libraries write it. Owns no state but each reference's digest,
-computed once. May not import an engine, a backend, torch or HTTP: what is looked at is which files there are.
+A model is a GGUF file, or a folder as Hugging Face's libraries write it. One in S3 is a `RemoteReference` until it is
+fetched. Owns no state but each reference's digest, computed once. May not import an engine, a backend, torch or HTTP:
+what is looked at is which files there are.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pagemill.errors import ModelLoadError, ModelNotFoundError
 
+if TYPE_CHECKING:
+    from pagemill.store.remote import RemoteReference
+
 GGUF_MAGIC = b"GGUF"
+S3_SCHEME = "s3://"
 DEFAULT_TAG = "latest"
 FAKE_MODEL = "fake"
 DEMO_MODEL = "grist"
@@ -24,6 +29,7 @@ WEIGHTS = (
     "pytorch_model.bin",
 )  # or shards that their index names; the first that is there is loaded
 Format = Literal["gguf", "safetensors", "fake"]
+Reference: TypeAlias = "ModelReference | RemoteReference"  # a model that is here, or is yet to be fetched
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,16 @@ class ModelReference:
     format: Format
     size_bytes: int  # of the weights
     modified_at: datetime  # aware, UTC; of the newest file
+    kept: object = field(default=None, repr=False, compare=False)  # what the path needs, as long as the reference lives
     _digest: list[str] = field(default_factory=list, init=False, repr=False, compare=False)  # none or one
+
+    def weight_files(self) -> list[Path]:
+        """Those that are loaded, as far as they are there."""
+        if self.format == "safetensors":
+            return _weight_files(self.path)
+        from pagemill.store.split_gguf import all_names
+
+        return [path for path in map(self.path.with_name, all_names(self.path.name)) if path.is_file()]
 
     def digest(self) -> str:
         """ "sha256:" and a hash in hex: of the file's content; of the names, sizes and contents of a folder's files.
@@ -53,8 +68,9 @@ class ModelReference:
         return self._digest[0]
 
 
-def resolve(model: str, served_model_name: Sequence[str] = (), *, backend: str = "auto") -> ModelReference:
-    """The model of that name (`grist`, `grist:latest`, `fake`), in that .gguf file, or in that folder.
+def resolve(model: str, served_model_name: Sequence[str] = (), *, backend: str = "auto") -> Reference:
+    """The model of that name (`grist`, `grist:latest`, `fake`), in that .gguf file or folder, or at that place in S3,
+    which is not asked.
 
     Clients may call it by any of `served_model_name` if given, else by its own name (and its path as it was given),
     each with or without the tag `:latest`. `backend` is the setting: the demo model is here in the forms of all.
@@ -68,13 +84,15 @@ def resolve(model: str, served_model_name: Sequence[str] = (), *, backend: str =
         return _fake(served_model_name)
     if base == DEMO_MODEL:
         return _demo(model, served_model_name or (DEMO_MODEL,), backend)
+    if base.startswith(S3_SCHEME):
+        return _remote(base, served_model_name)
     path = Path(model).expanduser()
     if path.is_dir():
-        return _folder(path, served_model_name or (path.resolve().name, model))
+        return folder_reference(path, served_model_name or (path.resolve().name, model))
     if not path.is_file():
         what = f"it is not a built-in model ({DEMO_MODEL}), and there is no file or folder {path}"
         raise ModelNotFoundError(f"model {model!r} not found: {what}", param="model")
-    return _gguf(path, served_model_name or (path.stem, model))
+    return gguf_reference(path, served_model_name or (path.stem, model))
 
 
 def with_tag(name: str) -> str:
@@ -87,10 +105,24 @@ def _demo(model: str, names: Sequence[str], backend: str) -> ModelReference:
     path = folder / (CONFIG if backend == "paged" else f"{DEMO_MODEL}-q8_0.gguf")
     if not path.is_file():
         raise ModelNotFoundError(f"model {model!r} not found: this installation lacks {path}", param="model")
-    return _folder(folder, names) if backend == "paged" else _gguf(path, names)
+    return folder_reference(folder, names) if backend == "paged" else gguf_reference(path, names)
 
 
-def _folder(folder: Path, names: Sequence[str]) -> ModelReference:
+def _remote(model: str, served_model_name: Sequence[str]) -> "RemoteReference":
+    from pagemill.store.remote import RemoteReference
+    from pagemill.store.s3_location import S3Location
+
+    location = S3Location.parse(model)
+    names = served_model_name or (location.name, model)
+    return RemoteReference(names[0], _aliases(names), location)
+
+
+def folder_reference(folder: Path, names: Sequence[str], *, kept: object = None) -> ModelReference:
+    """Of a model folder. Clients may call it by any of `names`; the first is the one reported.
+
+    Raises:
+        ModelLoadError: it holds no model, or can't be read.
+    """
     try:
         if not (folder / CONFIG).is_file():
             raise ModelLoadError(f"{folder} is no model folder: {_what_it_is(folder)}")
@@ -101,7 +133,7 @@ def _folder(folder: Path, names: Sequence[str]) -> ModelReference:
     size_bytes = sum(status.st_size for status in weights)
     newest = max(status.st_mtime for status in (*weights, *others))
     modified_at = datetime.fromtimestamp(newest, tz=UTC)
-    return ModelReference(names[0], _aliases(names), folder, "safetensors", size_bytes, modified_at)
+    return ModelReference(names[0], _aliases(names), folder, "safetensors", size_bytes, modified_at, kept)
 
 
 def _what_it_is(folder: Path) -> str:
@@ -136,7 +168,14 @@ def _config_files(folder: Path) -> list[Path]:
     return sorted(path for pattern in CONFIG_FILES for path in folder.glob(pattern))
 
 
-def _gguf(path: Path, names: Sequence[str]) -> ModelReference:
+def gguf_reference(
+    path: Path, names: Sequence[str], *, kept: object = None, sha256: str | None = None
+) -> ModelReference:
+    """Of a GGUF file, whose SHA-256 may be known already. Names as for a folder.
+
+    Raises:
+        ModelLoadError: it is no GGUF, or can't be read.
+    """
     try:
         with path.open("rb") as file:
             magic = file.read(len(GGUF_MAGIC))
@@ -146,7 +185,10 @@ def _gguf(path: Path, names: Sequence[str]) -> ModelReference:
     if magic != GGUF_MAGIC:
         raise ModelLoadError(f"{path} is not a GGUF file: it begins with {magic!r}, not {GGUF_MAGIC!r}")
     modified_at = datetime.fromtimestamp(status.st_mtime, tz=UTC)
-    return ModelReference(names[0], _aliases(names), path, "gguf", status.st_size, modified_at)
+    reference = ModelReference(names[0], _aliases(names), path, "gguf", status.st_size, modified_at, kept)
+    if sha256 is not None:
+        reference._digest.append(f"sha256:{sha256}")
+    return reference
 
 
 def _fake(served_model_name: Sequence[str]) -> ModelReference:

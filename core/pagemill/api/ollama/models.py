@@ -4,12 +4,14 @@ Owns no state: the pool knows the models. What reads a model's file runs in a th
 """
 
 import asyncio
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pagemill.api.ollama import timestamp
 from pagemill.api.ollama.model_info import model_info
-from pagemill.store.references import ModelReference, with_tag
+from pagemill.store.references import ModelReference, Reference, with_tag
+
+FOREVER_AGO = datetime.fromtimestamp(0, UTC)
 
 if TYPE_CHECKING:
     from pagemill.backends.base import ModelInfo
@@ -17,18 +19,23 @@ if TYPE_CHECKING:
 
 
 async def tags(pool: "ModelPool") -> dict[str, object]:
-    """GET /api/tags: newest first."""
-    references = sorted(pool.references(), key=lambda reference: reference.modified_at, reverse=True)
+    """GET /api/tags: newest first. Of a model that is not fetched yet, only what is known."""
+    references = sorted(pool.references(), key=lambda reference: reference.modified_at or FOREVER_AGO, reverse=True)
     return {"models": [await _tag(reference, pool.info(reference.name)) for reference in references]}
 
 
-async def _tag(reference: ModelReference, info: "ModelInfo | None") -> dict[str, object]:
+async def _tag(reference: Reference, info: "ModelInfo | None") -> dict[str, object]:
+    known: dict[str, object] = {}
+    if isinstance(reference, ModelReference):
+        known = {
+            "modified_at": timestamp.of(reference.modified_at),
+            "size": reference.size_bytes,
+            "digest": await _digest(reference),
+        }
     return {
         "name": with_tag(reference.name),
         "model": with_tag(reference.name),
-        "modified_at": timestamp.of(reference.modified_at),
-        "size": reference.size_bytes,
-        "digest": await _digest(reference),
+        **known,
         "details": _details(reference, info),
     }
 
@@ -68,12 +75,19 @@ async def show(model: "LoadedModel", *, verbose: bool) -> dict[str, object]:
         "template": template,
         "details": _details(reference, info),
         "model_info": metadata,
-        "capabilities": ["completion"],
+        "capabilities": _capabilities(model),
         "modified_at": timestamp.of(reference.modified_at),
     }
     if isinstance(license_text, str):
         shown["license"] = license_text
     return shown
+
+
+def _capabilities(model: "LoadedModel") -> list[str]:
+    if model.chat_template is None:
+        return ["completion"]
+    written = model.chat_template.message_format
+    return ["completion", *(["tools"] if written.tools else []), *(["thinking"] if written.reasoning else [])]
 
 
 def _parameters(model: "LoadedModel") -> str:
@@ -83,11 +97,11 @@ def _parameters(model: "LoadedModel") -> str:
     return "\n".join(f'stop                           "{name}"' for name in names)
 
 
-def _details(reference: ModelReference, info: "ModelInfo | None") -> dict[str, object]:
+def _details(reference: Reference, info: "ModelInfo | None") -> dict[str, object]:
     family = info.architecture if info is not None else ""
     return {
         "parent_model": "",
-        "format": info.format if info is not None else reference.format,
+        "format": info.format if info is not None else reference.format or "",
         "family": family,
         "families": [family] if family else None,
         "parameter_size": human_number(info.num_parameters) if info is not None else "",

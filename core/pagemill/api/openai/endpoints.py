@@ -10,7 +10,7 @@ from pagemill.api.context import ApiContext
 from pagemill.api.openai.answer import respond
 from pagemill.api.wire import read_json
 from pagemill.errors import ModelNotFoundError
-from pagemill.store.references import ModelReference
+from pagemill.store.references import Reference
 
 
 class OpenAIEndpoints:
@@ -60,12 +60,12 @@ class OpenAIEndpoints:
             raise ModelNotFoundError(f"The model {name!r} does not exist.", param="model") from error
         return JSONResponse(self._model(name, reference))
 
-    def _names(self, reference: ModelReference) -> list[str]:
+    def _names(self, reference: Reference) -> list[str]:
         """The names to show: the model's own, and those that the settings add."""
         names = [reference.name, *self._context.settings.served_model_name]
         return [name for name in dict.fromkeys(names) if name in reference.aliases]
 
-    def _model(self, name: str, reference: ModelReference) -> dict[str, Any]:
+    def _model(self, name: str, reference: Reference) -> dict[str, Any]:
         loaded = [status.model for status in self._context.pool.loaded() if status.model.reference is reference]
         return {
             "id": name,

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from pagemill import __version__
 from pagemill.errors import DrainingError, EngineDeadError, ModelNotReadyError, UnavailableError
+from pagemill.store.references import ModelReference
 
 if TYPE_CHECKING:
     from pagemill.api.context import ApiContext
@@ -46,6 +47,12 @@ class Probes:
         num_unfinished = sum(status.model.engine.num_unfinished() for status in self._pool.loaded())
         return JSONResponse({"server_load": num_unfinished})
 
+    def _progress(self) -> str:
+        """Of a model that is being fetched."""
+        reference = self._pool.references()[0]
+        known = "" if isinstance(reference, ModelReference) else str(reference.progress)
+        return f": {known}" if known else ""
+
     def _unready(self) -> UnavailableError:
         pool, name = self._pool, self._pool.references()[0].name
         if not pool.alive:
@@ -56,5 +63,5 @@ class Probes:
             reason = f"{name} could not be loaded: {pool.failure.message}"
             return ModelNotReadyError(reason, retry_after_s=self._retry_after_s)
         if pool.loading:
-            return ModelNotReadyError(f"{name} is loading", retry_after_s=self._retry_after_s)
+            return ModelNotReadyError(f"{name} is loading{self._progress()}", retry_after_s=self._retry_after_s)
         return DrainingError("the server is shutting down", retry_after_s=self._retry_after_s)
