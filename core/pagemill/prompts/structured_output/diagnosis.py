@@ -12,7 +12,7 @@ from typing import Any
 from llguidance import LLMatcher, LLTokenizer
 
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
-from pagemill.prompts.structured_output.formats import Format, Grammar, JSONSchema, Regex, sources
+from pagemill.prompts.structured_output.formats import Choice, Format, Grammar, JSONSchema, Regex, Source, sources
 from pagemill.prompts.structured_output.lark import parse_schema, to_lark
 
 HOLDER = "/$defs/root"  # where the schema stands in one that refers to a part of it
@@ -35,7 +35,7 @@ def explain(wanted: Format, problem: str, tokenizer: LLTokenizer) -> InvalidRequ
     return InvalidRequestError(f"{field}: {_first_line(problem)}", param=field)
 
 
-def _problem_of(part: JSONSchema | Regex | Grammar, tokenizer: LLTokenizer) -> tuple[str, str] | None:
+def _problem_of(part: Source, tokenizer: LLTokenizer) -> tuple[str, str] | None:
     """The place in it ("" for all of it) and what is wrong there."""
     try:
         match part:
@@ -44,6 +44,8 @@ def _problem_of(part: JSONSchema | Regex | Grammar, tokenizer: LLTokenizer) -> t
             case Regex(source):
                 problem = _validate(LLMatcher.grammar_from_regex(source), tokenizer)
                 return ("", _without_context(problem)) if problem else None
+            case Choice():
+                return None
             case Grammar(source):
                 problem = _validate(LLMatcher.grammar_from_lark(to_lark(source)), tokenizer)
                 return ("", problem.strip()) if problem else None

@@ -50,6 +50,18 @@ class Regex:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """One of these texts. Unlike in `Text`, names of special tokens mean nothing."""
+
+    options: tuple[str, ...]
+    field: str = field(compare=False)
+
+    @property
+    def source(self) -> str:
+        return "".join(self.options)
+
+
+@dataclass(frozen=True, slots=True)
 class Grammar:
     """A text of a context-free grammar, in Lark's syntax (as llguidance has it) or in GBNF."""
 
@@ -83,12 +95,12 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """Any text, until `end` has come for the first time; with it. `end` may be the name of a special token.
+    """Any text, until one of the `ends` has come for the first time; with it. They may be names of special tokens.
 
-    The output can't end before: a model that never says `end` runs into its token limit.
+    The output can't end before: a model that never says one runs into its token limit.
     """
 
-    end: str
+    ends: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +110,8 @@ class AnyText:
     without: str | None = None
 
 
-Format = Text | JSONSchema | Regex | Grammar | OneOf | Concat | Repeat | Until | AnyText
+Source = JSONSchema | Regex | Choice | Grammar  # parts whose text comes from a client
+Format = Source | Text | OneOf | Concat | Repeat | Until | AnyText
 JSON_OBJECT = '{"type": "object"}'
 
 
@@ -107,17 +120,7 @@ def optional(part: Format) -> Format:
     return Repeat(part, maximum=1)
 
 
-def after_thinking(answer: Format, *, start: str, end: str, opened: bool) -> Format:
-    """The answer, after what the model thinks between `start` and `end`. `opened`: the prompt ends with `start`, so the
-    model is thinking; else it may begin with `start`, or answer at once.
-    """
-    gap = Regex(r"\s{0,4}", "thinking")
-    if opened:
-        return Concat((Until(end), gap, answer))
-    return Concat((optional(Concat((Text(start), Until(end), gap))), answer))
-
-
-def sources(part: Format) -> Iterator[JSONSchema | Regex | Grammar]:
+def sources(part: Format) -> Iterator[Source]:
     """The parts whose text comes from a client."""
     match part:
         case OneOf() | Concat():
@@ -127,7 +130,7 @@ def sources(part: Format) -> Iterator[JSONSchema | Regex | Grammar]:
             yield from sources(part.part)
             if part.separator is not None:
                 yield from sources(part.separator)
-        case JSONSchema() | Regex() | Grammar():
+        case JSONSchema() | Regex() | Choice() | Grammar():
             yield part
         case Text() | Until() | AnyText():
             return

@@ -6,13 +6,14 @@ the main one, so that its names can't meet ours. Syntax: llguidance's docs/synta
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llguidance import regex_to_lark
 
 from pagemill.prompts.structured_output.formats import (
     AnyText,
+    Choice,
     Concat,
     Format,
     Grammar,
@@ -56,6 +57,8 @@ class _Writer:
         match part:
             case Text(text):
                 return self._text(text)
+            case Choice(options):
+                return f"({' | '.join(quoted(option) for option in options)})"
             case OneOf(parts):
                 return f"({' | '.join(self.expression(inner) for inner in parts)})"
             case Concat(parts):
@@ -76,15 +79,24 @@ class _Writer:
             case Grammar(source):
                 self.grammars.append({"name": name, "lark_grammar": to_lark(source)})
                 self.rules.append(f"{name}: @{name}")
-            case Until(end) if end in self._special_tokens:
-                self.rules.append(f"{name}: {ANY} <[{self._special_tokens[end]}]>")
-            case Until(end):
-                self.rules.append(f"{name}[suffix={quoted(end)}]: {ANY}")
+            case Until(ends):
+                self._define_until(name, ends)
             case AnyText(without) if without is None or without in self._special_tokens:
                 self.rules.append(f"{name}: {ANY}")
             case AnyText(without):
                 elsewhere = f"{ANY} {quoted(without or '')} {ANY}"
                 self.rules.append(f"{name}: {name.upper()}\n{name.upper()}: {ANY} & ~({elsewhere})")
+
+    def _define_until(self, name: str, ends: Sequence[str]) -> None:
+        special = [self._special_tokens[end] for end in ends if end in self._special_tokens]
+        plain = [quoted(end) for end in ends if end not in self._special_tokens]
+        ways = []
+        if special:
+            ways.append(f"{ANY} <[{','.join(map(str, special))}]>")
+        if plain:
+            ways.append(f"{name}_text")
+            self.rules.append(f"{name}_text[suffix={name.upper()}]: {ANY}\n{name.upper()}: {' | '.join(plain)}")
+        self.rules.append(f"{name}: {' | '.join(ways)}")
 
     def _text(self, text: str) -> str:
         names = "|".join(re.escape(name) for name in sorted(self._special_tokens, key=len, reverse=True))
