@@ -40,7 +40,7 @@ class Whole(Base):
 
 
 class Strict(Validated):
-    strict = True
+    strict_types = True
     unknown_fields = "allow"
 
     number: int | None = None

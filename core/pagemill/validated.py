@@ -75,7 +75,7 @@ class Validated:
 
     __slots__ = ("__dict__", "__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__")
 
-    strict: ClassVar[bool] = False  # whether a value must have its type, or may be text that says it
+    strict_types: ClassVar[bool] = False  # whether a value must have its type, or may be text that says it
     unknown_fields: ClassVar[Literal["forbid", "allow"]] = "forbid"
 
     def __init__(self, /, **values: Any) -> None:
@@ -134,7 +134,7 @@ def _validator(cls: type[Validated]) -> SchemaValidator:
 
 def _class_schema(cls: type[Validated]) -> Schema:
     known = fields(cls)  # type: ignore[arg-type]  # mypy takes the hash of a class for that of its instances
-    config = {"title": cls.__name__, "strict": cls.strict, "extra_fields_behavior": cls.unknown_fields}
+    config = {"title": cls.__name__, "strict": cls.strict_types, "extra_fields_behavior": cls.unknown_fields}
     members = {name: {"type": "model-field", "schema": _field_schema(name, item)} for name, item in known.items()}
     return {
         "type": "model",

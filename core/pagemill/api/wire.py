@@ -28,7 +28,7 @@ class WireModel(Validated):
 
     hints: ClassVar[Mapping[str, str]] = {}
 
-    strict = True
+    strict_types = True
 
 
 async def read_json(request: Request, model: type[Model]) -> Model:
