@@ -104,7 +104,7 @@ class Resolver:
             return PSEUDO[name]
         if name in self.template.get("Parameters", {}):
             return self._parameter(name)
-        kind = self.template["Resources"][name]["Type"]
+        kind = self.template["Resources"][name.removesuffix(".Alias")]["Type"]  # Function.Alias is SAM's
         return ARNS[kind].format(name) if kind == "AWS::ApplicationAutoScaling::ScalingPolicy" else name
 
     def _parameter(self, name: str) -> Any:
