@@ -214,7 +214,15 @@ async def _finish_load(load: BackendLoad, settings: Settings, template: str | No
     engine.start()
     if chat_template is not None:
         threading.Thread(target=_compile, args=(chat_template,), name="compile-template", daemon=True).start()
-    return LoadedModel(reference, engine, chat_template, datetime.now(UTC), load.elapsed_s)
+    return LoadedModel(
+        reference,
+        engine,
+        chat_template,
+        datetime.now(UTC),
+        load.elapsed_s,
+        max_grammar_bytes=settings.max_grammar_bytes,
+        grammar_cache_size=settings.grammar_cache_size,
+    )
 
 
 def _make_engine(backend: "Backend", settings: Settings) -> "Engine":
