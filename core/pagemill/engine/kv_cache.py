@@ -10,14 +10,12 @@ One scheduler owns a KVCache; nothing else may call it.
 """
 
 from collections.abc import Sequence as ReadOnlySequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pagemill.engine.step import KVOperation
 
 
-@dataclass(frozen=True, slots=True)
-class PrefixMatch:
+class PrefixMatch(NamedTuple):
     """How much of a sequence's tokens need not be computed. At least one token is always left to compute.
 
     `num_cached` could be reused now. `num_pending` (>= num_cached) could be, once what the running sequences are
@@ -28,16 +26,14 @@ class PrefixMatch:
     num_pending: int
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """A sequence has been given room: `num_cached` of its tokens are there once `operations` have run."""
 
     num_cached: int
     operations: tuple[KVOperation, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class KVCacheStats:
+class KVCacheStats(NamedTuple):
     """Units are tokens. total = free + cached + used; `used` counts room that sequences own, filled or not; `unfilled`
     is the part of it that holds nothing.
     """

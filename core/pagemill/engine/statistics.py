@@ -7,7 +7,7 @@ May not import backends or a metrics library.
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pagemill.engine.kv_cache import KVCacheStats
 from pagemill.generation import FinishReason, Timings, Usage
@@ -32,8 +32,7 @@ HISTOGRAM_BOUNDS: dict[str, tuple[float, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class HistogramSnapshot:
+class HistogramSnapshot(NamedTuple):
     """`counts[i]` observations fell into (bounds[i-1], bounds[i]]; the last count is of those above all bounds."""
 
     bounds: tuple[float, ...]
@@ -41,8 +40,7 @@ class HistogramSnapshot:
     sum: float
 
 
-@dataclass(frozen=True, slots=True)
-class EngineStats:
+class EngineStats(NamedTuple):
     """The engine at one moment: gauges, then counters since start, then histograms since start."""
 
     num_running: int

@@ -1,19 +1,17 @@
 """What one step runs (`StepPlan`) and what came out of it (`StepResult`): plain, immutable data.
 
 The scheduler makes plans, a backend executes them; neither knows the other. Being plain data they can be logged,
-replayed, and broadcast to tensor-parallel ranks. Owns no state. The per-sequence records are NamedTuples because they
-are made for every sequence of every step.
+replayed, and broadcast to tensor-parallel ranks. Owns no state. All are NamedTuples: those of a sequence are made for
+every sequence of every step, and the classes themselves at every start of a server.
 """
 
 from collections.abc import Sequence as ReadOnlySequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from pagemill.generation import SamplingParams, TokenLogprobs
 
 
-@dataclass(frozen=True, slots=True)
-class SequenceStart:
+class SequenceStart(NamedTuple):
     """A sequence that the backend sees for the first time. What it keeps for it (a sampler) is keyed by `sequence_id`
     and lives until the id appears in `StepPlan.ended`, across preemptions.
     """
@@ -65,8 +63,7 @@ class TruncateKV(NamedTuple):
 KVOperation = CopyKV | TruncateKV
 
 
-@dataclass(frozen=True, slots=True)
-class StepPlan:
+class StepPlan(NamedTuple):
     """One step: free what `ended`, prepare what `started`, do `kv_operations` in order, then compute `chunks`.
 
     `chunks` may be empty: such a plan only frees. `num_tokens` is the sum over the chunks.
@@ -98,8 +95,7 @@ class PromptLogprobs(NamedTuple):
     entries: tuple[TokenLogprobs, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class StepResult:
+class StepResult(NamedTuple):
     """What a step gave: one `SampledToken` for each chunk with `sample`, in the order of the chunks."""
 
     sampled: tuple[SampledToken, ...] = ()
