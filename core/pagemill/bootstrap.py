@@ -206,7 +206,7 @@ async def _finish_load(load: BackendLoad, settings: Settings, template: str | No
 
     reference, backend = await load.backend()
     try:
-        chat_template = _make_chat_template(backend, template)
+        chat_template = _make_chat_template(backend, template, settings)
         engine = _make_engine(backend, settings)
     except BaseException:
         backend.close()
@@ -237,17 +237,24 @@ def _make_engine(backend: "Backend", settings: Settings) -> "Engine":
     return Engine(backend, config)
 
 
-def _make_chat_template(backend: "Backend", override: str | None) -> "ChatTemplate | None":
+def _make_chat_template(backend: "Backend", override: str | None, settings: Settings) -> "ChatTemplate | None":
     from pagemill.prompts.chat_template import ChatTemplate
 
     source = backend.info.chat_template if override is None else override
     if source is None:
         return None
-    return ChatTemplate(source, bos_token=backend.tokenizer.bos_token, eos_token=backend.tokenizer.eos_token)
+    return ChatTemplate(
+        source,
+        bos_token=backend.tokenizer.bos_token,
+        eos_token=backend.tokenizer.eos_token,
+        tool_call_parser=settings.tool_call_parser,
+        reasoning_parser=settings.reasoning_parser,
+    )
 
 
 def _compile(template: "ChatTemplate") -> None:
     """Ahead of the first chat. A template that can't be compiled spoils chats only, and each of them says so."""
+    _ = template.message_format
     try:
         template.compile()
     except ModelLoadError as error:

@@ -3,7 +3,7 @@
 Owned by the pool. May not import a backend, HTTP or the dialects; imports the rest when it is first needed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ class LoadedModel:
     max_grammar_bytes: int = 256 * 1024
     grammar_cache_size: int = 64
     _grammars: "GrammarCompiler | None" = None
+    _marker_ids: dict[bool, frozenset[int]] = field(default_factory=dict)  # by whether there are tools
 
     @property
     def name(self) -> str:
@@ -52,3 +53,14 @@ class LoadedModel:
                 self.tokenizer, max_source_bytes=self.max_grammar_bytes, cache_size=self.grammar_cache_size
             )
         return self._grammars
+
+    def marker_ids(self, *, has_tools: bool) -> frozenset[int]:
+        """The special tokens by which a parser of this model's chat answers goes."""
+        if self.chat_template is None:
+            return frozenset()
+        if has_tools not in self._marker_ids:
+            markers = self.chat_template.message_format.markers(has_tools=has_tools)
+            found = (self.tokenizer.encode(marker, add_special=False, parse_special=True) for marker in markers)
+            special = (ids[0] for ids in found if len(ids) == 1 and self.tokenizer.is_special(ids[0]))
+            self._marker_ids[has_tools] = frozenset(special)
+        return self._marker_ids[has_tools]

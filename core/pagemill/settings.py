@@ -35,6 +35,33 @@ class Settings(Validated):
         "auto chooses by the model's files",
     )
     chat_template: str | None = field(None, description="file with a Jinja chat template, instead of the model's own")
+    tool_call_parser: Literal[
+        "auto",
+        "none",
+        "hermes",
+        "llama3_json",
+        "granite",
+        "phi4_mini_json",
+        "llama4_pythonic",
+        "mistral",
+        "qwen3_coder",
+        "pythonic",
+        "deepseek_v3",
+        "deepseek_v31",
+        "openai",
+    ] = field("auto", description="how the model writes tool calls; auto: as its chat template shows")
+    reasoning_parser: Literal[
+        "auto",
+        "none",
+        "think",
+        "qwen3",
+        "deepseek_r1",
+        "mistral",
+        "reasoning",
+        "seed_oss",
+        "granite",
+        "openai_gptoss",
+    ] = field("auto", description="how the model marks its reasoning; auto: as its chat template shows")
     keep_alive: str = field(
         "-1", description='how long an idle model stays loaded: seconds, or "5m"; negative: for ever; 0: not at all'
     )
@@ -143,6 +170,7 @@ class Settings(Validated):
     max_n: int = field(128, ge=1, description="most completions of one prompt (n)")
     max_prompts: int = field(128, ge=1, description="most prompts in one request")
     max_messages: int = field(4096, ge=1, description="most messages in one chat request")
+    max_tools: int = field(512, ge=1, description="most tools in one chat request")
     max_stop: int = field(32, ge=0, description="most stop strings or stop tokens in one request")
     max_logprobs: int = field(20, ge=0, description="most alternatives for a token's logprobs")
     max_logit_bias: int = field(1024, ge=0, description="most entries in logit_bias, and in allowed_token_ids")

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pagemill.backends.base import Tokenizer
-from pagemill.errors import InvalidRequestError
+from pagemill.errors import InvalidRequestError, UnsupportedParameterError
 
 if TYPE_CHECKING:
     from pagemill.pool import LoadedModel
 
+OBVIOUS_FIELDS = ("messages", "tools", "think", "suffix", "images")  # what they need is plain, and Ollama says no more
 LONG_TEXT = 8192  # characters; a thread hop costs about as much as tokenizing a tenth of it
 
 
@@ -54,3 +55,31 @@ async def render_messages(
 
     num_characters = sum(len(str(message.get("content") or "")) for message in messages)
     return render() if num_characters < LONG_TEXT else await asyncio.to_thread(render)
+
+
+def thinking_variables(think: bool | str | None) -> dict[str, Any]:
+    """What a chat template is told of thinking: None is nothing, a text a level, which is also yes. Templates name the
+    switch either way.
+    """
+    if think is None:
+        return {}
+    switch = {"enable_thinking": bool(think), "thinking": bool(think)}
+    return {**switch, "reasoning_effort": think} if isinstance(think, str) else switch
+
+
+def check_capabilities(model: "LoadedModel", name: str, *, tools: str | None, thinking: str | None) -> None:
+    """Raises UnsupportedParameterError if a field asks for tools, or for thinking, and the model's template has no
+    place for it. The fields are None if they ask for nothing.
+    """
+    template = model.chat_template
+    known = None if template is None else template.message_format
+    if tools is not None and (known is None or known.tools is None):
+        raise lacks(name, "tools", tools)
+    if thinking is not None and (known is None or known.reasoning is None):
+        raise lacks(name, "thinking", thinking)
+
+
+def lacks(model: str, capability: str, param: str) -> UnsupportedParameterError:
+    """Ollama's words for a model that can't do something, and which field asks for it unless its name says so."""
+    asks = "" if param in OBVIOUS_FIELDS else f", which {param} asks for"
+    return UnsupportedParameterError(f'"{model}" does not support {capability}{asks}', param=param)

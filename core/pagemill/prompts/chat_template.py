@@ -7,12 +7,15 @@ with `add_special=False, parse_special=True`. May not import a backend, HTTP or 
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pagemill.errors import InvalidRequestError, ModelLoadError
 
 if TYPE_CHECKING:
     from jinja2 import Template
+
+    from pagemill.prompts.message_format import MessageFormat
 
 CONTINUE_MARK = "\N{NULL}CONTINUE_FINAL_MESSAGE\N{NULL} "  # what no message and no template contains
 
@@ -23,10 +26,27 @@ class ChatTemplate:
     Safe for use from several threads: compiling twice in a race gives two equal templates, of which one is kept.
     """
 
-    def __init__(self, source: str, *, bos_token: str, eos_token: str) -> None:
+    def __init__(
+        self,
+        source: str,
+        *,
+        bos_token: str,
+        eos_token: str,
+        tool_call_parser: str = "auto",
+        reasoning_parser: str = "auto",
+    ) -> None:
+        """The parsers are of the answers: "auto" has the template's source choose."""
         self.source = source
+        self._parsers = (tool_call_parser, reasoning_parser)
         self._special_tokens = {"bos_token": bos_token, "eos_token": eos_token}
         self._template: Template | None = None
+
+    @cached_property
+    def message_format(self) -> "MessageFormat":
+        """How the model writes tool calls and reasoning."""
+        from pagemill.prompts.message_format import message_format
+
+        return message_format(self.source, *self._parsers)
 
     def render(
         self,

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from pagemill.prompts.message_parser import MessageParser
-from pagemill.prompts.reasoning import REASONING_FORMATS, ReasoningTags, read_reasoning
+from pagemill.prompts.reasoning import REASONING_FORMATS, ReasoningTags
 from pagemill.prompts.tools import TOOL_FORMATS, ToolSchemas, new_call_id, tool_format
 
 if TYPE_CHECKING:
-    from pagemill.prompts.message_parser import ReadReasoning
+    from pagemill.prompts.message_parser import MessageParser, ReadReasoning
 
 HARMONY_TOOLS, HARMONY_REASONING = "openai", "openai_gptoss"  # both are parts of one format
 TOOL_PARSERS = (*TOOL_FORMATS, HARMONY_TOOLS)
@@ -71,37 +70,35 @@ class MessageFormat(NamedTuple):
         if self.reasoning_tags is not None:
             yield from (*self.reasoning_tags.openings, *self.reasoning_tags.closings)
 
-    def parser(self, tools: ToolSchemas | None, *, prompt: str, continued: str = "") -> MessageParser | None:
+    def parser(self, tools: ToolSchemas | None, *, prompt: str, continued: str = "") -> "MessageParser | None":
         """A parser of an answer to the prompt, which has `continued` a message; None if all of it will be content.
 
         `tools` None: there are none in this answer.
         """
+        tags, has_tools = self.reasoning_tags, tools is not None and self.tools is not None
+        if tags is None and not has_tools and not self.is_harmony:
+            return None
+        from pagemill.prompts.message_parser import MessageParser
+
         if self.is_harmony:
             from pagemill.prompts import harmony
 
             return MessageParser(None, harmony.read, tools or {})
-        tags = self.reasoning_tags
-        if tags is None and (tools is None or self.tools is None):
-            return None
         reasoning: ReadReasoning | None = None
         if tags is not None:
+            from pagemill.prompts.reasoning.tags import read_reasoning
+
             reasoning = partial(read_reasoning, tags=tags, is_open=tags.opened_by(prompt, continued))
-        reader = None if tools is None or self.tools is None else tool_format(self.tools).read
-        new_id = (
-            partial(new_call_id, "") if self.tools == "mistral" else new_call_id
-        )  # its template takes no longer ones
-        return MessageParser(reasoning, reader, tools or {}, new_id=new_id)
+        reader = tool_format(self.tools).read if has_tools and self.tools is not None else None
+        prefix = "" if self.tools == "mistral" else "call_"  # its template takes ids of nine characters only
+        return MessageParser(reasoning, reader, tools or {}, new_id=partial(new_call_id, prefix))
 
 
-def message_format(template: str, *, tool_call_parser: str = "auto", reasoning_parser: str = "auto") -> MessageFormat:
+def message_format(template: str, tool_call_parser: str = "auto", reasoning_parser: str = "auto") -> MessageFormat:
     """What the source of a chat template shows. A parser's name other than "auto" is taken as it is, "none" is none."""
-    return MessageFormat(
-        _chosen(tool_call_parser, _tools_of(template)), _chosen(reasoning_parser, _first(REASONING_BY_MARK, template))
-    )
-
-
-def _tools_of(template: str) -> str | None:
-    return (_first(TOOLS_BY_MARK, template) or TOOLS_OTHERWISE) if TAKES_TOOLS.search(template) else None
+    tools = _chosen(tool_call_parser, _first(TOOLS_BY_MARK, template) or TOOLS_OTHERWISE)
+    reasoning = _chosen(reasoning_parser, _first(REASONING_BY_MARK, template))
+    return MessageFormat(tools if TAKES_TOOLS.search(template) else None, reasoning)
 
 
 def _first(marks: tuple[tuple[str, str], ...], template: str) -> str | None:

@@ -8,6 +8,7 @@ import pytest
 from pagemill.api.ollama.options import Options
 from pagemill.api.ollama.prompt import chat_prompt, generate_prompt
 from pagemill.api.ollama.requests import ChatRequest, GenerateRequest, Message
+from pagemill.api.tools import ToolUse
 from pagemill.backends.base import decode
 from pagemill.backends.fake import FakeBackend
 from pagemill.engine.engine import Engine
@@ -32,7 +33,7 @@ def family(name: str, max_model_len: int = 4096) -> LoadedModel:
 
 async def chat(model: LoadedModel, *texts: str) -> tuple[int, ...]:
     messages = [Message(role=("user", "assistant")[at % 2], content=text) for at, text in enumerate(texts)]
-    return (await chat_prompt(ChatRequest(model="fake", messages=messages), Options(), model)).token_ids
+    return (await chat_prompt(ChatRequest(model="fake", messages=messages), Options(), ToolUse(), model)).token_ids
 
 
 async def generate(model: LoadedModel, prompt: str, context: tuple[int, ...] = ()) -> tuple[int, ...]:
@@ -77,7 +78,7 @@ async def test_truncation_leaves_turns_that_strict_templates_take(name: str) -> 
     texts = [f"turn {number} " + "x" * 20 for number in range(11)]
     messages = [Message(role=("user", "assistant")[at % 2], content=text) for at, text in enumerate(texts)]
     with pytest.raises(ContextLengthError):
-        await chat_prompt(ChatRequest(model="fake", messages=messages), Options(), model)
+        await chat_prompt(ChatRequest(model="fake", messages=messages), Options(), ToolUse(), model)
     body = ChatRequest(model="fake", messages=messages, truncate=True)
     prompt = await chat_prompt(body, Options(num_predict=20), model)
     text = decode(model.tokenizer, prompt.token_ids)
@@ -100,5 +101,5 @@ async def test_long_prompts_are_truncated_with_few_renderings(monkeypatch: pytes
 
     monkeypatch.setattr(ChatTemplate, "render", counted)
     messages = [Message(role="user", content=f"message {number}") for number in range(300)]
-    await chat_prompt(ChatRequest(model="fake", messages=messages, truncate=True), Options(), model)
+    await chat_prompt(ChatRequest(model="fake", messages=messages, truncate=True), Options(), ToolUse(), model)
     assert num_renderings <= 11, "one for the whole, and those of a bisection"

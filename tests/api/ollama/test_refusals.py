@@ -42,19 +42,26 @@ CALL = {"function": {"name": "f", "arguments": {}}}
 
 
 @pytest.mark.parametrize(
-    ("fields", "capability"),
+    ("fields", "lacking"),
     [
         ({"tools": [TOOL]}, "tools"),
-        ({"messages": [{"role": "assistant", "content": "", "tool_calls": [CALL]}]}, "tools"),
-        ({"messages": [{"role": "tool", "content": "3", "tool_name": "f"}]}, "tools"),
-        ({"messages": [{"role": "user", "content": "see", "images": ["aGk="]}]}, "vision"),
-        ({"messages": [{"role": "assistant", "content": "so", "thinking": "hm"}]}, "thinking"),
+        (
+            {"messages": [{"role": "assistant", "content": "", "tool_calls": [CALL]}]},
+            "tools, which messages[0] asks for",
+        ),
+        ({"messages": [{"role": "tool", "content": "3", "tool_name": "f"}]}, "tools, which messages[0] asks for"),
+        (
+            {"messages": [{"role": "user", "content": "see", "images": ["aGk="]}]},
+            "vision, which messages[0].images asks for",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": "so", "thinking": "hm"}]},
+            "thinking, which messages[0].thinking asks for",
+        ),
     ],
 )
-def test_15_chat_without_the_capability_is_400(parrots: RunningServer, fields: dict[str, Any], capability: str) -> None:
-    assert (
-        error(parrots.post("/api/chat", conversation("hi", **fields)), 400) == f'"fake" does not support {capability}'
-    )
+def test_15_chat_without_the_capability_is_400(parrots: RunningServer, fields: dict[str, Any], lacking: str) -> None:
+    assert error(parrots.post("/api/chat", conversation("hi", **fields)), 400) == f'"fake" does not support {lacking}'
 
 
 def test_15_chat_with_a_model_that_has_no_template_is_400(serve: Serve) -> None:

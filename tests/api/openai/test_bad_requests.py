@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from support.api_server import RunningServer, Serve
 
 HELLO = [{"role": "user", "content": "hi"}]
+TOOL = {"type": "function", "function": {"name": "f"}}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 
 BOTH: list[tuple[dict[str, object], str]] = [
@@ -99,7 +100,7 @@ CHAT: list[tuple[dict[str, object], str]] = [
     ({"chat_template_kwargs": {"self": 1}}, "chat_template_kwargs"),
     ({"response_format": {"type": "json_object"}}, "response_format"),
     ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format"),
-    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+    ({"tools": [TOOL]}, "tools"),
     ({"tool_choice": "auto"}, "tool_choice"),
     ({"tool_choice": "required"}, "tool_choice"),
     ({"store": True}, "store"),
@@ -175,7 +176,7 @@ def test_guided_fields_are_refused_with_their_new_name(server: RunningServer, fi
 
 
 def test_unsupported_fields_have_their_own_code(server: RunningServer) -> None:
-    for field, value in (("tools", [{}]), ("no_such_field", 1), ("response_format", {"type": "json_object"})):
+    for field, value in (("tools", [TOOL]), ("no_such_field", 1), ("response_format", {"type": "json_object"})):
         error = check(server, "/v1/chat/completions", {"messages": HELLO, field: value}, field)
         assert error["code"] == "unsupported_parameter"
 

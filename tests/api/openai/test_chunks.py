@@ -12,6 +12,7 @@ from pagemill.api.openai.envelope import Envelope
 from pagemill.api.openai.usage import UsageTally
 from pagemill.errors import BackendError
 from pagemill.generation import Delta, FinishReason, TokenLogprobs, Usage
+from pagemill.prompts.message_events import Content, Event
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 
@@ -24,11 +25,15 @@ class Style:
     def opening(self, number: int, delta: Delta) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         return [({"delta": {"role": "assistant", "content": ""}}, {})]
 
-    def content(self, text: str) -> dict[str, Any]:
-        return {"delta": {"content": text}}
+    def fields(self, event: Event) -> dict[str, Any]:
+        assert isinstance(event, Content)
+        return {"delta": {"content": event.text}}
 
     def finish(self) -> dict[str, Any]:
         return {"delta": {}}
+
+    def finish_reason(self, number: int, reason: FinishReason) -> str:
+        return reason
 
     def logprobs(self, number: int, entries: Sequence[TokenLogprobs]) -> dict[str, Any] | None:
         return None
@@ -47,6 +52,10 @@ def writer(model: str = "m", *, plain: bool = True, usage: bool = False, num_cho
     )
 
 
+def write(chunks: ChunkWriter, delta: Delta) -> bytes:
+    return chunks.write(delta.choice_index, delta, [Content(delta.text)] if delta.text else [])
+
+
 def delta(text: str, index: int = 0, finish: FinishReason | None = None, num_tokens: int = 1) -> Delta:
     return Delta(index, text, (1,), Usage(3, num_tokens, 0), finish_reason=finish)
 
@@ -59,26 +68,26 @@ def parsed(data: bytes) -> list[dict[str, Any]]:
 def test_frames_give_the_bytes_of_a_whole_rendering(texts: list[str], model: str, usage: bool) -> None:
     fast, full = writer(model, plain=True, usage=usage), writer(model, plain=False, usage=usage)
     for text in texts:
-        assert fast.write(1, delta(text, 1)) == full.write(1, delta(text, 1))
+        assert write(fast, delta(text, 1)) == write(full, delta(text, 1))
 
 
 @given(texts=st.lists(TEXT, min_size=1, max_size=4), model=st.text(max_size=10))
 def test_any_text_and_model_name_come_through(texts: list[str], model: str) -> None:
     chunks = writer(model)
-    parts = parsed(b"".join(chunks.write(0, delta(text)) for text in texts))
+    parts = parsed(b"".join(write(chunks, delta(text)) for text in texts))
     assert [part["choices"][0]["delta"]["content"] for part in parts] == ["", *texts]
     assert {part["model"] for part in parts} == {model}
 
 
 def test_held_text_gives_no_chunk() -> None:
     chunks = writer()
-    chunks.write(0, delta("a"))
-    assert chunks.write(0, delta("")) == b""
+    write(chunks, delta("a"))
+    assert write(chunks, delta("")) == b""
 
 
 def test_last_text_comes_before_the_finish_chunk() -> None:
     chunks = writer()
-    first, text, finish = parsed(chunks.write(0, delta("all", finish=FinishReason.STOP)))
+    first, text, finish = parsed(write(chunks, delta("all", finish=FinishReason.STOP)))
     assert first["choices"][0]["delta"]["role"] == "assistant"
     assert (text["choices"][0]["delta"], text["choices"][0]["finish_reason"]) == ({"content": "all"}, None)
     assert (finish["choices"][0]["delta"], finish["choices"][0]["finish_reason"]) == ({}, "stop")
@@ -90,8 +99,8 @@ def test_end_without_usage_is_done_alone() -> None:
 
 def test_end_with_usage_sums_the_choices() -> None:
     chunks = writer(usage=True)
-    chunks.write(0, delta("a", 0, num_tokens=4))
-    chunks.write(1, delta("b", 1, num_tokens=6))
+    chunks.write(0, delta("a", 0, num_tokens=4), [Content("a")], num_reasoning_tokens=2)
+    chunks.write(1, delta("b", 1, num_tokens=6), [Content("b")], num_reasoning_tokens=3)
     data = chunks.end()
     assert data.endswith(DONE)
     last = parsed(data.removesuffix(DONE))[0]
@@ -101,6 +110,7 @@ def test_end_with_usage_sums_the_choices() -> None:
         "completion_tokens": 10,
         "total_tokens": 13,
         "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 5},
     }
 
 

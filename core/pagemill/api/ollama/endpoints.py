@@ -16,11 +16,12 @@ from pagemill.api.context import ApiContext, exchange, request_id
 from pagemill.api.errors import ollama_error
 from pagemill.api.ollama import generation, models
 from pagemill.api.ollama.generation import Generation
-from pagemill.api.ollama.lines import Lines, error_line
+from pagemill.api.ollama.lines import Lines, Said, error_line
 from pagemill.api.ollama.options import Options, read_options
 from pagemill.api.ollama.prompt import Prompt, chat_prompt, generate_prompt
 from pagemill.api.ollama.requests import ChatRequest, GenerateRequest, ModelRequest, ShowRequest
 from pagemill.api.streaming import NDJSON_MEDIA_TYPE, ItemStream, until_disconnect
+from pagemill.api.tools import read_tool_use, read_tools
 from pagemill.api.wire import read_json
 from pagemill.errors import InvalidRequestError, PagemillError
 from pagemill.pool import LoadedModel, parse_keep_alive
@@ -75,7 +76,9 @@ class OllamaEndpoints:
         if len(body.messages) > self._settings.max_messages:
             message = f"messages has {len(body.messages)} entries, at most {self._settings.max_messages} are allowed"
             raise InvalidRequestError(message, param="messages")
-        asked = self._generation(body, request, options, started, lines, partial(chat_prompt, body, options))
+        tools = read_tools(body.tools, self._settings.max_tools)
+        tool_use = read_tool_use(tools, body.tool_choice, body.parallel_tool_calls)
+        asked = self._generation(body, request, options, started, lines, partial(chat_prompt, body, options, tool_use))
         return await self._answer(body, request, asked)
 
     def _find(self, name: str, request: Request) -> None:
@@ -125,9 +128,9 @@ class OllamaEndpoints:
         keep_alive_s = _keep_alive(body)
         if keep_alive_s == 0:
             await self._pool.unload(body.model)
-            return Response(lines.last("", {"done_reason": "unload"}), media_type="application/json")
+            return Response(lines.last(Said(), {"done_reason": "unload"}), media_type="application/json")
         async with self._pool.lease(body.model, keep_alive_s):
-            return Response(lines.last("", {"done_reason": "load"}), media_type="application/json")
+            return Response(lines.last(Said(), {"done_reason": "load"}), media_type="application/json")
 
 
 def _keep_alive(body: ModelRequest) -> float | None:

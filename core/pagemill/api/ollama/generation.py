@@ -4,17 +4,20 @@ A `Generation` is what one request asks for; a `_Run` owns what has come out so 
 are held by `async with` and `with` blocks of the generators here, so that closing a generator frees both.
 """
 
+import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pagemill.api.ollama.lines import Lines, logprobs_json
+from pagemill.api.answer_reader import AnswerReader, WholeCalls
+from pagemill.api.ollama.lines import Lines, Said, logprobs_json
 from pagemill.api.ollama.options import Options
 from pagemill.api.ollama.prompt import Prompt
 from pagemill.errors import BackendError, DrainingError
 from pagemill.generation import Delta, FinishReason, GenerationRequest, TokenLogprobs
+from pagemill.prompts.message_events import Content, Event, Reasoning
 
 if TYPE_CHECKING:
     from pagemill.engine.engine import RequestStream
@@ -43,12 +46,14 @@ class _Run:
     model: "LoadedModel"
     stream: "RequestStream"
     prompt_token_ids: tuple[int, ...]
+    reader: AnswerReader
     load_s: float
     output_token_ids: list[int] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    calls: WholeCalls = field(default_factory=WholeCalls)
 
-    def take(self, delta: Delta) -> None:
-        """Note what the delta brings. Raises what it says, if the request failed."""
+    def take(self, delta: Delta) -> Said:
+        """Note what the delta brings; returns what of it is shown. Raises what it says, if the request failed."""
         if delta.finish_reason is FinishReason.ERROR:
             raise BackendError(delta.error or "the backend failed")
         if delta.finish_reason is FinishReason.ABORT:
@@ -56,6 +61,25 @@ class _Run:
         self.output_token_ids += delta.token_ids
         if delta.text:
             self.texts.append(delta.text)
+        return self._said(self.reader.read(delta), delta.finish_reason is not None)
+
+    def _said(self, events: Sequence[Event], is_last: bool) -> Said:
+        content, thinking, calls = "", "", []
+        for event in events:
+            match event:
+                case Content(text):
+                    content += text
+                case Reasoning(text):
+                    thinking += text
+                case _:
+                    calls.append(self.calls.add(event))
+        if is_last:
+            calls.append(self.calls.finish())
+        whole = [call for call in calls if call is not None]
+        for call in whole:
+            if call.arguments_object() is None:  # there is no such call in this dialect: what the model wrote is shown
+                content += f'{{"name": {json.dumps(call.name, ensure_ascii=False)}, "arguments": {call.arguments}}}'
+        return Said(content, thinking, tuple(call for call in whole if call.arguments_object() is not None))
 
     def shown_logprobs(self, delta: Delta) -> tuple[TokenLogprobs, ...]:
         """The delta's logprobs, without that of the token that ended the answer: it has no text."""
@@ -80,15 +104,15 @@ async def stream(pool: "ModelPool", generation: Generation) -> AsyncGenerator[by
     lines = generation.lines
     async with _running(pool, generation) as run:
         async for delta in run.stream:
-            run.take(delta)
+            said = run.take(delta)
             line = b""
             logprobs = run.shown_logprobs(delta) if delta.logprobs else ()
             if logprobs:
-                line = lines.part(delta.text, logprobs_json(logprobs, run.model.tokenizer))
-            elif delta.text:
-                line = lines.part(delta.text)
+                line = lines.part(said, logprobs_json(logprobs, run.model.tokenizer))
+            elif any(said):
+                line = lines.part(said)
             if delta.finish_reason is not None:
-                line += lines.last("", _summary(generation, run, delta))
+                line += lines.last(Said(), _summary(generation, run, delta))
             if line:
                 yield line
 
@@ -96,15 +120,21 @@ async def stream(pool: "ModelPool", generation: Generation) -> AsyncGenerator[by
 async def complete(pool: "ModelPool", generation: Generation) -> bytes:
     """The one object of a response that is not streamed."""
     logprobs: list[TokenLogprobs] = []
+    said: list[Said] = []
     async with _running(pool, generation) as run:
         last: Delta | None = None
         async for delta in run.stream:
-            run.take(delta)
+            said.append(run.take(delta))
             logprobs += run.shown_logprobs(delta)
             last = delta
         assert last is not None, "a stream ends with a finish reason"
         as_json = logprobs_json(logprobs, run.model.tokenizer) if logprobs else ""
-        return generation.lines.last("".join(run.texts), _summary(generation, run, last), as_json)
+        whole = Said(
+            "".join(part.content for part in said),
+            "".join(part.thinking for part in said),
+            tuple(call for part in said for call in part.calls),
+        )
+        return generation.lines.last(whole, _summary(generation, run, last), as_json)
 
 
 @asynccontextmanager
@@ -112,13 +142,14 @@ async def _running(pool: "ModelPool", generation: Generation) -> AsyncIterator[_
     async with pool.lease(generation.model, generation.keep_alive_s) as model:
         load_s = time.perf_counter() - generation.started
         prompt = await generation.prompt(model)
+        sampling = generation.options.sampling(max_tokens=prompt.max_tokens, logprobs=generation.logprobs)
         request = GenerationRequest(
             request_id=generation.request_id,
             prompt_token_ids=prompt.token_ids,
-            sampling=generation.options.sampling(max_tokens=prompt.max_tokens, logprobs=generation.logprobs),
+            sampling=replace(sampling, shown_special_tokens=prompt.shown_special_tokens),
         )
         with model.engine.generate(request) as engine_stream:
-            yield _Run(model, engine_stream, prompt.token_ids, load_s)
+            yield _Run(model, engine_stream, prompt.token_ids, prompt.reader, load_s)
 
 
 def _summary(generation: Generation, run: _Run, last: Delta) -> dict[str, object]:

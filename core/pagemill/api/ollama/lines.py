@@ -7,12 +7,22 @@ text is encoded. Owns nothing that changes but its clock.
 import json
 from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring  # what json.dumps(text, ensure_ascii=False) calls, without the way there
+from typing import NamedTuple
 
+from pagemill.api.answer_reader import WholeCall
 from pagemill.api.ollama.timestamp import Clock
 from pagemill.backends.base import Tokenizer
 from pagemill.generation import TokenLogprobs
 
 LEAST_LOGPROB = -9999.0  # JSON has no -Infinity
+
+
+class Said(NamedTuple):
+    """What a line adds to the answer."""
+
+    content: str = ""
+    thinking: str = ""
+    calls: tuple[WholeCall, ...] = ()
 
 
 class Lines:
@@ -26,17 +36,27 @@ class Lines:
         self._before_text = '","message":{"role":"assistant","content":' if chat else '","response":'
         self._after_text = "}" if chat else ""
 
-    def part(self, text: str, logprobs: str = "") -> bytes:
+    def part(self, said: Said, logprobs: str = "") -> bytes:
         """A line that is not the last. `logprobs` is what `logprobs_json` made, if they are asked for."""
-        return f'{self._start(text)}{_field("logprobs", logprobs)},"done":false}}\n'.encode()
+        return f'{self._start(said)}{_field("logprobs", logprobs)},"done":false}}\n'.encode()
 
-    def last(self, text: str, fields: Mapping[str, object], logprobs: str = "") -> bytes:
-        """The last line, or the whole of a response that is not streamed: the text, and how the request went."""
+    def last(self, said: Said, fields: Mapping[str, object], logprobs: str = "") -> bytes:
+        """The last line, or the whole of a response that is not streamed: what is said, and how the request went."""
         rest = _dumps({"done": True, **fields})[1:]
-        return f"{self._start(text)}{_field('logprobs', logprobs)},{rest}\n".encode()
+        return f"{self._start(said)}{_field('logprobs', logprobs)},{rest}\n".encode()
 
-    def _start(self, text: str) -> str:
-        return f"{self._before_time}{self._clock.now()}{self._before_text}{encode_basestring(text)}{self._after_text}"
+    def _start(self, said: Said) -> str:
+        text = encode_basestring(said.content)
+        if said.thinking:
+            text += f',"thinking":{encode_basestring(said.thinking)}'
+        if said.calls:
+            text += f',"tool_calls":{_dumps([_call(call) for call in said.calls])}'
+        return f"{self._before_time}{self._clock.now()}{self._before_text}{text}{self._after_text}"
+
+
+def _call(call: WholeCall) -> dict[str, object]:
+    function = {"index": call.call_index, "name": call.name, "arguments": call.arguments_object()}
+    return {"id": call.id, "function": function}
 
 
 def error_line(body: Mapping[str, object]) -> bytes:

@@ -6,13 +6,17 @@ room for the answer is made by dropping the oldest messages of a chat, or tokens
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from pagemill.api.answer_reader import AnswerReader
+from pagemill.api.ollama.messages import template_messages
 from pagemill.api.ollama.options import Options
-from pagemill.api.ollama.requests import ChatRequest, GenerateRequest, lacks
-from pagemill.api.prompting import encode, render_messages
+from pagemill.api.ollama.requests import ChatRequest, GenerateRequest
+from pagemill.api.prompting import check_capabilities, encode, lacks, render_messages, thinking_variables
+from pagemill.api.tools import ToolUse
 from pagemill.errors import ContextLengthError, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -27,6 +31,8 @@ class Prompt:
 
     token_ids: tuple[int, ...]
     max_tokens: int
+    reader: AnswerReader = field(default_factory=AnswerReader)  # of the answer
+    shown_special_tokens: frozenset[int] = frozenset()  # by which it goes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,37 +68,49 @@ class Room:
         )
 
 
-async def chat_prompt(body: ChatRequest, options: Options, model: "LoadedModel") -> Prompt:
+async def chat_prompt(body: ChatRequest, options: Options, tool_use: ToolUse, model: "LoadedModel") -> Prompt:
     """The prompt of a chat.
 
     Raises:
-        InvalidRequestError: the model has no chat template, or it refuses the messages.
+        InvalidRequestError: the model has no chat template, or it refuses the messages, or knows no tools or thinking.
         ContextLengthError: the prompt does not fit.
     """
-    if model.chat_template is None:
+    template = model.chat_template
+    if template is None:
         raise lacks(body.model, "chat", "messages")
-    messages = [{"role": message.role, "content": message.content or ""} for message in body.messages or ()]
-    text = await render_messages(model, messages)
+    check_capabilities(model, body.model, tools=body.uses_tools, thinking=body.uses_thinking)
+    messages = template_messages(body.messages or [])
+    variables = thinking_variables(body.wants_thinking)
+    text = await render_messages(model, messages, tools=tool_use.given, template_kwargs=variables)
     token_ids = await encode(model.tokenizer, text, add_special=False)
     room = Room.of(options, model)
     if not room.holds(len(token_ids)):
         if not body.truncate:
             raise room.too_long(len(token_ids))
-        token_ids = await asyncio.to_thread(_without_oldest, messages, model, room)
-    return room.prompt(token_ids)
+        render = partial(template.render, tools=tool_use.given, **variables)
+        token_ids = await asyncio.to_thread(_without_oldest, messages, render, model, room)
+    reader = AnswerReader(
+        template.message_format.parser(tool_use.schemas if tool_use.tools else None, prompt=text),
+        max_calls=None if tool_use.parallel else 1,
+    )
+    shown = model.marker_ids(has_tools=bool(tool_use.tools))
+    return replace(room.prompt(token_ids), reader=reader, shown_special_tokens=shown)
 
 
-def _without_oldest(messages: Sequence[dict[str, str]], model: "LoadedModel", room: Room) -> tuple[int, ...]:
+def _without_oldest(
+    messages: Sequence[dict[str, Any]],
+    render: Callable[[Sequence[dict[str, Any]]], str],
+    model: "LoadedModel",
+    room: Room,
+) -> tuple[int, ...]:
     """The prompt with as few as possible of the oldest turns dropped. System messages and the last one always stay.
 
     What is left starts with a user's message, since many templates insist on that.
     """
-    template = model.chat_template
-    assert template is not None
 
     def prompt_from(start: int) -> list[int]:
         kept = [message for index, message in enumerate(messages) if index >= start or message["role"] == "system"]
-        return model.tokenizer.encode(template.render(kept), add_special=False, parse_special=True)
+        return model.tokenizer.encode(render(kept), add_special=False, parse_special=True)
 
     last = len(messages) - 1
     starts = [index for index in range(1, last) if messages[index]["role"] == "user"] + [last]
@@ -108,16 +126,31 @@ async def generate_prompt(body: GenerateRequest, options: Options, model: "Loade
     """The prompt of a generate request: as it is if raw, else in the model's chat template, after `context` if given.
 
     Raises:
-        InvalidRequestError: the context has ids that are no tokens, or the chat template refuses the prompt.
+        InvalidRequestError: the context has ids that are no tokens, or the chat template refuses it, or thinking.
         ContextLengthError: the prompt does not fit.
     """
-    token_ids = await _generate_token_ids(body, model)
+    check_capabilities(model, body.model, tools=None, thinking="think" if body.think else None)
+    context = _checked(body.context or [], model.tokenizer.vocab_size)
+    uses_template = not body.raw and model.chat_template is not None
+    if uses_template:
+        while (
+            context and context[-1] in model.tokenizer.eos_token_ids
+        ):  # the template's text begins with the turn's end
+            context = context[:-1]
+        text = await _generate_text(body, model, continues=bool(context))
+        token_ids = context + await encode(model.tokenizer, text, add_special=False)
+    else:
+        text = body.prompt or ""
+        token_ids = context + await _encode_raw(body, model, is_first=not context)
     room = Room.of(options, model)
     if not room.holds(len(token_ids)):
         if not body.truncate:
             raise room.too_long(len(token_ids))
         token_ids = _without_middle(token_ids, room.truncated_length(), options.num_keep)
-    return room.prompt(token_ids)
+    if not uses_template or model.chat_template is None:
+        return room.prompt(token_ids)
+    reader = AnswerReader(model.chat_template.message_format.parser(None, prompt=text))
+    return replace(room.prompt(token_ids), reader=reader, shown_special_tokens=model.marker_ids(has_tools=False))
 
 
 def _without_middle(token_ids: tuple[int, ...], length: int, num_keep: int) -> tuple[int, ...]:
@@ -126,27 +159,23 @@ def _without_middle(token_ids: tuple[int, ...], length: int, num_keep: int) -> t
     return token_ids[:num_first] + token_ids[len(token_ids) - (length - num_first) :]
 
 
-async def _generate_token_ids(body: GenerateRequest, model: "LoadedModel") -> tuple[int, ...]:
+async def _encode_raw(body: GenerateRequest, model: "LoadedModel", *, is_first: bool) -> tuple[int, ...]:
     tokenizer, prompt = model.tokenizer, body.prompt or ""
-    context = _checked(body.context or [], tokenizer.vocab_size)
-    if body.raw or model.chat_template is None:
-        if body.system:
-            raise InvalidRequestError(f'"{body.model}" has no chat template, so system has no place', param="system")
-        begins_with_bos = tokenizer.bos_token != "" and prompt.startswith(tokenizer.bos_token)
-        return context + await encode(tokenizer, prompt, add_special=not context and not begins_with_bos)
+    if body.system:
+        raise InvalidRequestError(f'"{body.model}" has no chat template, so system has no place', param="system")
+    begins_with_bos = tokenizer.bos_token != "" and prompt.startswith(tokenizer.bos_token)
+    return await encode(tokenizer, prompt, add_special=is_first and not begins_with_bos)
+
+
+async def _generate_text(body: GenerateRequest, model: "LoadedModel", *, continues: bool) -> str:
+    """The prompt in the model's chat template; `continues`: it comes after a context."""
     messages = [{"role": "system", "content": body.system}] if body.system else []
-    messages.append({"role": "user", "content": prompt})
-    if not context:
-        return await encode(tokenizer, await render_messages(model, messages), add_special=False)
-    while context and context[-1] in tokenizer.eos_token_ids:  # the template's text begins with the end of the turn
-        context = context[:-1]
-    return context + await encode(tokenizer, await _next_turn(model, messages), add_special=False)
-
-
-async def _next_turn(model: "LoadedModel", messages: list[dict[str, str]]) -> str:
-    """The text that follows an answer when the conversation goes on with these messages."""
+    messages.append({"role": "user", "content": body.prompt or ""})
+    variables = thinking_variables(body.wants_thinking)
+    if not continues:
+        return await render_messages(model, messages, template_kwargs=variables)
     before = [{"role": "user", "content": "."}, {"role": "assistant", "content": ANSWER_MARK}]
-    text = await render_messages(model, before + messages)
+    text = await render_messages(model, before + messages, template_kwargs=variables)
     _, mark, following = text.rpartition(ANSWER_MARK)
     if not mark:
         message = "context can't be continued: the model's chat template leaves earlier answers out"

@@ -5,11 +5,12 @@ Owns no state. Field names are Ollama's (`api/types.go`). A field that is not li
 
 from typing import Any
 
-from pagemill.api.wire import WireModel
+from pagemill.api.prompting import lacks
+from pagemill.api.wire import WireModel, shown
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
 from pagemill.settings import Settings
 
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "user", "assistant", "tool")
 THINK_LEVELS = ("high", "medium", "low")
 
 
@@ -43,6 +44,11 @@ class ModelRequest(WireModel):
     def streamed(self) -> bool:
         return self.stream is not False
 
+    @property
+    def wants_thinking(self) -> bool | str | None:
+        """Whether the model is to think before it answers, perhaps how much; None leaves it to the model."""
+        return self.think if self.think != "" else None
+
     def num_logprobs(self, settings: Settings) -> int | None:
         """How many alternatives each token's logprobs have; None: no logprobs.
 
@@ -64,8 +70,6 @@ class ModelRequest(WireModel):
         if isinstance(self.think, str) and self.think not in ("", *THINK_LEVELS):
             message = f'invalid think value: {self.think!r} (must be "high", "medium", "low", true, or false)'
             raise InvalidRequestError(message, param="think")
-        if self.think:
-            raise lacks(self.model, "thinking", "think")
         if self.format not in (None, ""):
             raise UnsupportedParameterError(f"format is not supported, got {self.format!r}", param="format")
         if self.shift:
@@ -88,6 +92,8 @@ class GenerateRequest(ModelRequest):
         """See the base class."""
         if self.raw and (self.template or self.system or self.context):
             raise InvalidRequestError("raw mode does not support template, system, or context", param="raw")
+        if self.raw and self.think:
+            raise InvalidRequestError("raw mode does not support think", param="think")
         super().refuse_unsupported()
         if self.suffix:
             raise lacks(self.model, "insert", "suffix")
@@ -102,27 +108,43 @@ class ChatRequest(ModelRequest):
     """POST /api/chat."""
 
     messages: list[Message] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: list[Any] | None = None
+    tool_choice: Any = None  # ours: Ollama has none
+    parallel_tool_calls: bool | None = None  # likewise
+
+    @property
+    def uses_tools(self) -> str | None:
+        """The field that needs a model that knows tools, None if nothing does."""
+        if self.tools:
+            return "tools"
+        for index, message in enumerate(self.messages or ()):
+            if message.tool_calls or message.role == "tool":
+                return f"messages[{index}]"
+        return None
+
+    @property
+    def uses_thinking(self) -> str | None:
+        """The field that needs a model that thinks, None if nothing does."""
+        if self.think:
+            return "think"
+        thoughts = (index for index, message in enumerate(self.messages or ()) if message.thinking)
+        return next((f"messages[{index}].thinking" for index in thoughts), None)
 
     def refuse_unsupported(self) -> None:
         """See the base class."""
         super().refuse_unsupported()
-        if self.tools:
-            raise lacks(self.model, "tools", "tools")
         for index, message in enumerate(self.messages or ()):
             self._check(message, f"messages[{index}]")
 
     def _check(self, message: Message, path: str) -> None:
-        if message.tool_calls or message.tool_name or message.tool_call_id or message.role == "tool":
-            raise lacks(self.model, "tools", path)
         if message.role not in ROLES:
             raise InvalidRequestError(
                 f"{path}.role must be one of {', '.join(ROLES)}, got {message.role!r}", param=path
             )
         if message.images:
             raise lacks(self.model, "vision", f"{path}.images")
-        if message.thinking:
-            raise lacks(self.model, "thinking", f"{path}.thinking")
+        for position, call in enumerate(message.tool_calls or ()):
+            _check_call(call, f"{path}.tool_calls[{position}]")
 
 
 class ShowRequest(WireModel):
@@ -133,6 +155,11 @@ class ShowRequest(WireModel):
     verbose: bool | None = None
 
 
-def lacks(model: str, capability: str, param: str) -> UnsupportedParameterError:
-    """Ollama's words for a model that can't do something."""
-    return UnsupportedParameterError(f'"{model}" does not support {capability}', param=param)
+def _check_call(call: dict[str, Any], path: str) -> None:
+    function = call.get("function")
+    if not isinstance(function, dict):
+        raise InvalidRequestError(f"{path}.function must be an object, got {shown(function)}", param=f"{path}.function")
+    for name, kind, rule in (("name", str, "a string"), ("arguments", dict | None, "an object")):
+        if not isinstance(function.get(name), kind):
+            message = f"{path}.function.{name} must be {rule}, got {shown(function.get(name))}"
+            raise InvalidRequestError(message, param=f"{path}.function.{name}")

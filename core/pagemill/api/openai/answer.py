@@ -3,7 +3,7 @@
 Owns no state. What differs between chat and text is an `Answer`, made per request.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
+from pagemill.api.answer_reader import AnswerReader
 from pagemill.api.context import ApiContext, request_id
 from pagemill.api.openai.choice import Choice
 from pagemill.api.openai.chunks import ChunkStyle, ChunkWriter, error_event
@@ -18,7 +19,7 @@ from pagemill.api.openai.fields import GenerationFields
 from pagemill.api.openai.run import Prompt, Run, begin, running
 from pagemill.api.openai.usage import UsageTally
 from pagemill.api.streaming import SSE_MEDIA_TYPE, ItemStream, until_disconnect
-from pagemill.generation import SamplingParams
+from pagemill.generation import Delta, SamplingParams
 from pagemill.pool import LoadedModel
 
 
@@ -30,17 +31,21 @@ class Answer(Protocol):
 
     def sampling(self) -> SamplingParams: ...
 
+    def readers(self, run: Run) -> list[AnswerReader]:
+        """What reads each of the choices, in the order of their numbers."""
+        ...
+
     async def prompts(self, model: LoadedModel) -> list[Prompt]: ...
 
     def choice(self, run: Run, number: int, choice: Choice) -> dict[str, Any]:
-        """A choice of the unstreamed response, without index and finish reason."""
+        """A choice of the unstreamed response, without its index; with a finish reason if it is not the engine's."""
         ...
 
     def rest(self, run: Run, choices: list[Choice]) -> dict[str, Any]:
         """Further fields of the unstreamed response."""
         ...
 
-    def style(self, run: Run) -> ChunkStyle: ...
+    def style(self, run: Run, readers: Sequence[AnswerReader]) -> ChunkStyle: ...
 
     @property
     def has_logprobs(self) -> bool: ...
@@ -60,9 +65,10 @@ async def _stream(
     starting: AbstractAsyncContextManager[Run], body: GenerationFields, answer: Answer
 ) -> AsyncGenerator[bytes, None]:
     async with starting as run:
+        readers = answer.readers(run)
         writer = ChunkWriter(
             run.envelope,
-            answer.style(run),
+            answer.style(run, readers),
             _tally(run),
             num_choices=len(run.prompts) * run.n,
             plain=not answer.has_logprobs,
@@ -71,12 +77,18 @@ async def _stream(
             token_ids=bool(body.return_token_ids),
         )
         async for number, delta in run.batch:
-            item = writer.write(number, delta)
-            while (ready := run.batch.next_ready()) is not None:  # a reader that lags behind gets them in one write
-                item += writer.write(*ready)
+            item = _write(writer, readers[number], number, delta)
+            while (ready := run.batch.next_ready()) is not None:  # a client that lags behind gets them in one write
+                number, delta = ready
+                item += _write(writer, readers[number], number, delta)
             if item:
                 yield item
         yield writer.end()
+
+
+def _write(writer: ChunkWriter, reader: AnswerReader, number: int, delta: Delta) -> bytes:
+    events = reader.read(delta)
+    return writer.write(number, delta, events, num_reasoning_tokens=reader.num_reasoning_tokens)
 
 
 async def _complete(
@@ -84,10 +96,11 @@ async def _complete(
 ) -> dict[str, Any]:
     async with starting as run:
         choices = [Choice() for _ in range(len(run.prompts) * run.n)]
+        readers = answer.readers(run)
         tally = _tally(run)
         async for number, delta in run.batch:
-            choices[number].add(delta)
-            tally.update(number, delta.usage)
+            choices[number].add(delta, readers[number].read(delta))
+            tally.update(number, delta.usage, readers[number].num_reasoning_tokens)
         shown = [_choice(run, body, answer, number, choice) for number, choice in enumerate(choices)]
         return run.envelope.wrap(answer.kind, shown, usage=tally.total(), **answer.rest(run, choices))
 
@@ -95,8 +108,8 @@ async def _complete(
 def _choice(run: Run, body: GenerationFields, answer: Answer, number: int, choice: Choice) -> dict[str, Any]:
     shown = {
         "index": number,
-        **answer.choice(run, number, choice),
         "finish_reason": choice.finish_reason,
+        **answer.choice(run, number, choice),
         "stop_reason": choice.stop_reason,
     }
     return {**shown, "token_ids": choice.token_ids} if body.return_token_ids else shown

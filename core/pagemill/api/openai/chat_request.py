@@ -1,10 +1,10 @@
 """The body of `POST /v1/chat/completions`.
 
-Owns no state. Fields of features that this version lacks (tools, structured output, audio, reasoning) are accepted only
-with the values that ask for nothing.
+Owns no state. Fields of features that this version lacks (structured output, audio) are accepted only with the values
+that ask for nothing.
 """
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pagemill.api.openai.fields import GenerationFields, check_count, only
 from pagemill.api.openai.messages import Message
@@ -48,13 +48,14 @@ class ChatCompletionRequest(GenerationFields):
     chat_template_kwargs: Annotated[dict[str, Any] | None, After(_template_kwargs)] = None
 
     response_format: Annotated[Any, After(_text_format)] = None
-    tools: Annotated[Any, only(None, [])] = None
-    tool_choice: Annotated[Any, only(None, "none")] = None
-    parallel_tool_calls: bool | None = None  # either value asks for nothing, as there are no tools
+    tools: list[Any] | None = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
     store: Annotated[Any, only(None, False)] = None
     metadata: Annotated[Any, only(None, {})] = None
     service_tier: Annotated[Any, only(None, "auto", "default")] = None
-    reasoning_effort: Annotated[Any, only(None, "none")] = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    include_reasoning: bool | None = None
     modalities: Annotated[Any, only(None, ["text"])] = None
 
     def check_together(self) -> None:
@@ -85,6 +86,11 @@ class ChatCompletionRequest(GenerationFields):
     def num_logprobs(self) -> int | None:
         """How many alternatives each token's logprobs have; None for no logprobs."""
         return (self.top_logprobs or 0) if self.logprobs else None
+
+    @property
+    def think(self) -> bool | str | None:
+        """Whether the model is to think before it answers, perhaps how much; None leaves it to the model."""
+        return False if self.reasoning_effort == "none" else self.reasoning_effort
 
     def max_output_tokens(self) -> int | None:
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens

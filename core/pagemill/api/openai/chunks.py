@@ -1,7 +1,8 @@
 """Server-sent events: one engine delta becomes the bytes of none, one or a few chunks.
 
 A `ChunkWriter` owns what one stream has said so far. Nearly all deltas of a stream are just text: for these the chunk's
-constant JSON is rendered once per choice, and only the text is encoded.
+constant JSON is rendered once per choice, and only the text is encoded. What a delta's text means (`Event`s) is read
+before it comes here.
 """
 
 import json
@@ -12,7 +13,8 @@ from pagemill.api.errors import openai_error
 from pagemill.api.openai.envelope import Envelope
 from pagemill.api.openai.usage import UsageTally
 from pagemill.errors import PagemillError
-from pagemill.generation import Delta, TokenLogprobs
+from pagemill.generation import Delta, FinishReason, TokenLogprobs
+from pagemill.prompts.message_events import Content, Event
 
 DONE = b"data: [DONE]\n\n"
 
@@ -36,12 +38,16 @@ class ChunkStyle(Protocol):
         """What choice `number` begins with: pairs of choice fields and further fields of the chunk."""
         ...
 
-    def content(self, text: str) -> dict[str, Any]:
-        """The choice fields that carry text."""
+    def fields(self, event: Event) -> dict[str, Any]:
+        """The choice fields that carry the event."""
         ...
 
     def finish(self) -> dict[str, Any]:
         """The choice fields of the chunk that carries the finish reason."""
+        ...
+
+    def finish_reason(self, number: int, reason: FinishReason) -> str:
+        """The choice's finish reason, as clients know it."""
         ...
 
     def logprobs(self, number: int, entries: Sequence[TokenLogprobs]) -> dict[str, Any] | None:
@@ -76,20 +82,22 @@ class ChunkWriter:
         self._frames = [self._frame(number) for number in range(num_choices)]
 
     def _frame(self, number: int) -> tuple[bytes, bytes]:
-        """What stands before and after the text in a chunk of that choice."""
+        """What stands before and after content in a chunk of that choice."""
         mark = "\N{NULL}text"  # nothing that a chunk has after the text looks like this
-        before, _mark, after = self._chunk(number, self._style.content(mark)).rpartition(self._encode(mark).encode())
+        chunk = self._chunk(number, self._style.fields(Content(mark)))
+        before, _mark, after = chunk.rpartition(self._encode(mark).encode())
         return before, after
 
-    def write(self, number: int, delta: Delta) -> bytes:
-        """The chunks for a delta of choice `number`; b"" if it has nothing to show."""
-        self._tally.update(number, delta.usage)
+    def write(self, number: int, delta: Delta, events: Sequence[Event], *, num_reasoning_tokens: int = 0) -> bytes:
+        """The chunks for a delta of choice `number`, which brings the events; b"" if it has nothing to show."""
+        self._tally.update(number, delta.usage, num_reasoning_tokens)
         if self._plain and delta.finish_reason is None and self._is_open[number]:
-            if not delta.text:
+            if not events:
                 return b""
-            before, after = self._frames[number]
-            return before + self._encode(delta.text).encode() + after
-        return self._write_in_full(number, delta)
+            if len(events) == 1 and isinstance(event := events[0], Content):
+                before, after = self._frames[number]
+                return before + self._encode(event.text).encode() + after
+        return self._write_in_full(number, delta, events)
 
     def end(self) -> bytes:
         """What ends the stream."""
@@ -97,19 +105,24 @@ class ChunkWriter:
             return DONE
         return sse(self._envelope.wrap(self._style.chunk_kind, [], usage=self._tally.total())) + DONE
 
-    def _write_in_full(self, number: int, delta: Delta) -> bytes:
+    def _write_in_full(self, number: int, delta: Delta, events: Sequence[Event]) -> bytes:
         chunks = b""
         if not self._is_open[number]:
             self._is_open[number] = True
             for fields, rest in self._style.opening(number, delta):
                 chunks += self._chunk(number, fields, rest=rest)
-        if delta.text or delta.logprobs or (self._token_ids and delta.token_ids):
-            fields = {**self._style.content(delta.text), "logprobs": self._style.logprobs(number, delta.logprobs)}
+        if not events and (delta.logprobs or (self._token_ids and delta.token_ids)):
+            events = [Content("")]
+        for position, event in enumerate(events):
+            is_first = position == 0  # the tokens of the delta are told once
+            logprobs = self._style.logprobs(number, delta.logprobs if is_first else ())
+            fields = {**self._style.fields(event), "logprobs": logprobs}
             if self._token_ids:
-                fields["token_ids"] = delta.token_ids
+                fields["token_ids"] = delta.token_ids if is_first else ()
             chunks += self._chunk(number, fields)
         if delta.finish_reason is not None:
-            fields = {**self._style.finish(), "finish_reason": delta.finish_reason, "stop_reason": delta.stop_reason}
+            reason = self._style.finish_reason(number, delta.finish_reason)
+            fields = {**self._style.finish(), "finish_reason": reason, "stop_reason": delta.stop_reason}
             chunks += self._chunk(number, fields)
         return chunks
 

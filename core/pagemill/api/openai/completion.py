@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pagemill.api.answer_reader import AnswerReader
 from pagemill.api.openai.choice import Choice
 from pagemill.api.openai.completion_request import CompletionRequest
 from pagemill.api.openai.logprobs import TextLogprobs, joined, prompt_logprobs
 from pagemill.api.openai.run import Prompt, Run
 from pagemill.api.prompting import encode
 from pagemill.backends.base import decode
-from pagemill.generation import Delta, SamplingParams, TokenLogprobs
+from pagemill.generation import Delta, FinishReason, SamplingParams, TokenLogprobs
 from pagemill.pool import LoadedModel
+from pagemill.prompts.message_events import Content, Event
 
 
 class CompletionAnswer:
@@ -31,6 +33,9 @@ class CompletionAnswer:
         body = self._body
         wanted = [count for count in (body.prompt_logprobs, body.logprobs if body.echo else None) if count is not None]
         return body.sampling(logprobs=body.logprobs, prompt_logprobs=max(wanted, default=None))
+
+    def readers(self, run: Run) -> list[AnswerReader]:
+        return [AnswerReader() for _ in range(len(run.prompts) * run.n)]
 
     async def prompts(self, model: LoadedModel) -> list[Prompt]:
         add_special = self._body.add_special_tokens is not False
@@ -57,7 +62,7 @@ class CompletionAnswer:
     def rest(self, run: Run, choices: list[Choice]) -> dict[str, Any]:
         return {}
 
-    def style(self, run: Run) -> "CompletionChunks":
+    def style(self, run: Run, readers: Sequence[AnswerReader]) -> "CompletionChunks":
         return CompletionChunks(run, self._body)
 
     def _logprobs(self, run: Run, prompt: Prompt, echo: str, choice: Choice) -> dict[str, Any] | None:
@@ -93,11 +98,15 @@ class CompletionChunks:
             fields["prompt_token_ids"] = prompt.token_ids
         return [(fields, {})]
 
-    def content(self, text: str) -> dict[str, Any]:
-        return {"text": text}
+    def fields(self, event: Event) -> dict[str, Any]:
+        assert isinstance(event, Content), "a completion is all content"
+        return {"text": event.text}
 
     def finish(self) -> dict[str, Any]:
         return {"text": ""}
+
+    def finish_reason(self, number: int, reason: FinishReason) -> str:
+        return reason
 
     def logprobs(self, number: int, entries: Sequence[TokenLogprobs]) -> dict[str, Any] | None:
         writer = self._logprobs[number]

@@ -24,7 +24,8 @@ class OpenAIEndpoints:
         from pagemill.api.openai.chat_request import ChatCompletionRequest
 
         body = await read_json(request, ChatCompletionRequest)
-        return await respond(self._context, request, body, ChatAnswer(body))
+        answer = ChatAnswer(body, max_tools=self._context.settings.max_tools)
+        return await respond(self._context, request, body, answer)
 
     async def create_completion(self, request: Request) -> ASGIApp:
         from pagemill.api.openai.completion import CompletionAnswer
@@ -70,7 +71,7 @@ class OpenAIEndpoints:
         return {
             "id": name,
             "object": "model",
-            "created": int(reference.modified_at.timestamp()),
+            "created": 0 if reference.modified_at is None else int(reference.modified_at.timestamp()),
             "owned_by": "pagemill",
             "root": reference.name,
             "parent": None,

@@ -2,7 +2,7 @@
 
 Owns no state. Content may be a string or a list of text parts, which mean the same. Roles and further fields are the
 template's business: they pass as they are, but for nulls (which mean absent) and for the arguments of tool calls
-(a JSON string in this dialect, an object for templates).
+(a JSON string in this dialect, an object for templates). What an assistant thought goes by all names there are.
 """
 
 import json
@@ -11,6 +11,8 @@ from typing import Any
 from pagemill.api.wire import WireModel, shown
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
 from pagemill.validated import field
+
+THOUGHT_NAMES = ("reasoning", "reasoning_content", "thinking")
 
 
 class Message(WireModel):
@@ -36,6 +38,9 @@ def _template_message(message: Message, path: str) -> dict[str, object]:
     extra = {name: value for name, value in message.further_fields.items() if value is not None}
     if message.content is None and message.role != "assistant":
         raise InvalidRequestError(f"{path}.content is required", param=f"{path}.content")
+    thought = next((extra[name] for name in THOUGHT_NAMES if name in extra), None)
+    if thought is not None:  # each template has a name of its own for it
+        extra |= dict.fromkeys(THOUGHT_NAMES, thought)
     if "tool_calls" in extra:
         extra["tool_calls"] = _tool_calls(extra["tool_calls"], f"{path}.tool_calls")
     return {"role": message.role, "content": _text(message.content, f"{path}.content"), **extra}

@@ -6,6 +6,7 @@
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import NamedTuple
 
 from starlette.requests import Request
@@ -20,10 +21,13 @@ from pagemill.pool import LoadedModel
 
 
 class Prompt(NamedTuple):
-    """A prompt's token ids, and its text (for `echo`) if the client gave a text that is used whole."""
+    """A prompt's token ids, and its text (for `echo`) if the client gave a text that is used whole. What reads the
+    answer goes by the `shown_special_tokens`.
+    """
 
     token_ids: tuple[int, ...]
     text: str | None = None
+    shown_special_tokens: frozenset[int] = frozenset()
 
 
 class Run(NamedTuple):
@@ -82,7 +86,7 @@ async def running(
             GenerationRequest(
                 request_id=response_id if len(prompts) == 1 else f"{response_id}-{index}",
                 prompt_token_ids=prompt.token_ids,
-                sampling=sampling,
+                sampling=replace(sampling, shown_special_tokens=prompt.shown_special_tokens),
                 n=body.num_choices,
                 priority=body.priority or 0,
             )
@@ -100,7 +104,7 @@ def _truncated(prompt: Prompt, body: GenerationFields, max_model_len: int) -> Pr
         keep = max(1, max_model_len - (1 if max_tokens is None else max_tokens))
     if keep is None or len(prompt.token_ids) <= keep:
         return prompt
-    return Prompt(prompt.token_ids[-keep:])
+    return prompt._replace(token_ids=prompt.token_ids[-keep:], text=None)
 
 
 def _check_length(num_prompt_tokens: int, max_tokens: int | None, max_model_len: int, prompt_field: str) -> None:

@@ -16,10 +16,12 @@ class UsageTally:
         self._num_prompt_tokens = sum(prompt_lengths)
         self._n = n
         self._latest: list[Usage | None] = [None] * (len(prompt_lengths) * n)
+        self._num_reasoning_tokens = [0] * (len(prompt_lengths) * n)
 
-    def update(self, number: int, usage: Usage) -> None:
+    def update(self, number: int, usage: Usage, num_reasoning_tokens: int = 0) -> None:
         """Take in the counts of choice `number` so far."""
         self._latest[number] = usage
+        self._num_reasoning_tokens[number] = num_reasoning_tokens
 
     def total(self) -> dict[str, Any]:
         """The `usage` object of the counts so far. What was cached of a prompt is what its first choice found: the
@@ -32,4 +34,5 @@ class UsageTally:
             "completion_tokens": completion,
             "total_tokens": self._num_prompt_tokens + completion,
             "prompt_tokens_details": {"cached_tokens": cached},
+            "completion_tokens_details": {"reasoning_tokens": sum(self._num_reasoning_tokens)},
         }

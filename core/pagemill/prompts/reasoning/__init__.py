@@ -6,9 +6,6 @@ its own, see `harmony`).
 
 from typing import NamedTuple
 
-from pagemill.prompts.message_events import EventWriter
-from pagemill.prompts.text_source import Reading, TextSource, accept, skip_space, until
-
 
 class ReasoningTags(NamedTuple):
     """Any of the openings begins it, any of the closings ends it. `always`: it has begun even without an opening."""
@@ -41,19 +38,3 @@ REASONING_FORMATS = {
         ("Here is my thought process:", "Here's my thought process:"), ("Here is my response:", "Here's my response:")
     ),
 }
-
-
-def read_reasoning(source: TextSource, out: EventWriter, tags: ReasoningTags, *, is_open: bool) -> Reading[None]:
-    """Read up to the answer itself. If the text begins with something else than an opening, nothing is read."""
-    out.reasons = is_open
-    source.mark()
-    yield from skip_space(source)
-    if (yield from accept(source, *tags.openings)) is None and not is_open:
-        source.rewind()
-        return
-    source.commit()
-    out.begin_reasoning()
-    yield from skip_space(source)
-    yield from until(source, tags.closings, out.reasoning)
-    out.end_reasoning()
-    yield from skip_space(source)

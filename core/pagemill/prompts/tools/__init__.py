@@ -5,13 +5,12 @@ What begins like a call and turns out to be none is content. `tools` are the par
 """
 
 import importlib
-import secrets
-import string
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pagemill.prompts.message_events import EventWriter
-from pagemill.prompts.text_source import Reading, TextSource
+if TYPE_CHECKING:
+    from pagemill.prompts.message_events import EventWriter
+    from pagemill.prompts.text_source import Reading, TextSource
 
 ToolSchemas = Mapping[str, Mapping[str, Any]]
 
@@ -28,13 +27,13 @@ TOOL_FORMATS = {
     "deepseek_v3": "deepseek",
     "deepseek_v31": "deepseek",
 }
-ID_CHARACTERS = string.ascii_letters + string.digits
+ID_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
 class ReadTools(Protocol):
     """What a format's module gives."""
 
-    def __call__(self, source: TextSource, out: EventWriter, tools: ToolSchemas) -> Reading[None]: ...
+    def __call__(self, source: "TextSource", out: "EventWriter", tools: ToolSchemas) -> "Reading[None]": ...
 
 
 class ToolFormat(Protocol):
@@ -53,4 +52,6 @@ def tool_format(name: str) -> ToolFormat:
 
 def new_call_id(prefix: str = "call_") -> str:
     """Names one call: nine letters and digits after the prefix."""
+    import secrets
+
     return prefix + "".join(secrets.choice(ID_CHARACTERS) for _ in range(9))

@@ -1,0 +1,92 @@
+"""One choice's deltas read as what they mean: reasoning, content and tool calls. For all dialects.
+
+An `AnswerReader` owns the parser of one choice and what has been counted of it. Nothing here knows a dialect.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pagemill.generation import Delta
+from pagemill.prompts.message_events import Content, Event, Reasoning, ToolCallArguments, ToolCallStart
+
+if TYPE_CHECKING:
+    from pagemill.prompts.message_parser import MessageParser
+
+
+class AnswerReader:
+    """Without a parser, all text is content. Of more calls than `max_calls` only the first ones are shown."""
+
+    __slots__ = ("_max_calls", "_parser", "_shows_reasoning", "has_calls", "num_reasoning_tokens")
+
+    def __init__(
+        self, parser: "MessageParser | None" = None, *, max_calls: int | None = None, shows_reasoning: bool = True
+    ) -> None:
+        self._parser = parser
+        self._max_calls = max_calls
+        self._shows_reasoning = shows_reasoning
+        self.num_reasoning_tokens = 0
+        self.has_calls = False
+
+    def read(self, delta: Delta) -> list[Event]:
+        """What the choice's next delta brings."""
+        parser = self._parser
+        if parser is None:
+            return [Content(delta.text)] if delta.text else []
+        reasoned = parser.reasons
+        events = parser.feed(delta.text)
+        if reasoned or parser.reasons:
+            self.num_reasoning_tokens += len(delta.token_ids)
+        if delta.finish_reason is not None:
+            events += parser.finish()
+        return [event for event in events if self._is_shown(event)]
+
+    def _is_shown(self, event: Event) -> bool:
+        if isinstance(event, ToolCallStart | ToolCallArguments):
+            self.has_calls = True
+            return self._max_calls is None or event.call_index < self._max_calls
+        return self._shows_reasoning or not isinstance(event, Reasoning)
+
+
+class WholeCall(NamedTuple):
+    """A tool call that is complete."""
+
+    call_index: int
+    id: str
+    name: str
+    arguments: str
+
+    def arguments_object(self) -> Mapping[str, Any] | None:
+        """The arguments; None if the model wrote no JSON object."""
+        try:
+            value = json.loads(self.arguments, strict=False)
+        except (ValueError, RecursionError):
+            return None
+        return value if isinstance(value, dict) else None
+
+
+class WholeCalls:
+    """Puts tool calls together, for those who can't show them in pieces."""
+
+    __slots__ = ("_arguments", "_start")
+
+    def __init__(self) -> None:
+        self._start: ToolCallStart | None = None
+        self._arguments: list[str] = []
+
+    def add(self, event: ToolCallStart | ToolCallArguments) -> WholeCall | None:
+        """Take the next piece; returns the call before, if a new one begins."""
+        if isinstance(event, ToolCallArguments):
+            self._arguments.append(event.text)
+            return None
+        before = self.finish()
+        self._start = event
+        return before
+
+    def finish(self) -> WholeCall | None:
+        """The last call, if there was one."""
+        if self._start is None:
+            return None
+        call = WholeCall(self._start.call_index, self._start.id, self._start.name, "".join(self._arguments))
+        self._start, self._arguments = None, []
+        return call
