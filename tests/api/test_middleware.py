@@ -73,6 +73,11 @@ def test_any_of_the_keys_opens_as_bearer_or_x_api_key(guarded: RunningServer, ke
         assert guarded.get("/v1/models", headers=headers).status_code == 200
 
 
+def test_x_api_key_opens_beside_an_authorization_that_is_for_a_gateway(guarded: RunningServer) -> None:
+    headers = {"Authorization": "Bearer of-the-gateway", "x-api-key": KEYS[0]}
+    assert guarded.get("/v1/models", headers=headers).status_code == 200
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -84,6 +89,7 @@ def test_any_of_the_keys_opens_as_bearer_or_x_api_key(guarded: RunningServer, ke
         {"x-api-key": "sk-firs"},
         {"x-api-key": "sk-firstx"},
         {"x-api-key": ""},
+        {"x-api-key": "wrong", "Authorization": "Bearer sk-first"},
     ],
     ids=str,
 )

@@ -97,7 +97,8 @@ class AuthenticationMiddleware:
         await self.app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
-        given = _bearer(scope) or header(scope, b"x-api-key")
+        # x-api-key first: it can only be for us, while Authorization may be for a gateway before us.
+        given = header(scope, b"x-api-key") or _bearer(scope)
         if not given:
             raise AuthenticationError("API key required: send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'.")
         # All keys are compared, each in constant time: the time taken tells nothing about them.
