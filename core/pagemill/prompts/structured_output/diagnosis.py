@@ -35,6 +35,28 @@ def explain(wanted: Format, problem: str, tokenizer: LLTokenizer) -> InvalidRequ
     return InvalidRequestError(f"{field}: {_first_line(problem)}", param=field)
 
 
+def check_holdable(wanted: Format) -> None:
+    """Raises UnsupportedParameterError for what the library would compile, but not hold."""
+    for part in sources(wanted):
+        if isinstance(part, JSONSchema):
+            for place, schema in _all_schemas(parse_schema(part.source)):
+                reason = _unholdable(schema)
+                if reason:
+                    where = f"{part.field} at {place}" if place else part.field
+                    raise UnsupportedParameterError(f"{where}: {reason}", param=part.field)
+
+
+def _unholdable(schema: dict[str, Any]) -> str | None:
+    if "x-guidance" in schema:
+        return "x-guidance is not supported"
+    least, required = schema.get("minProperties"), schema.get("required")
+    num_required = len(required) if isinstance(required, list) else 0
+    if isinstance(least, int) and least > num_required + 1:
+        # Of members that the schema does not name, a grammar does not know which names came before.
+        return f"minProperties {least} is not supported: at most one more than the {num_required} that are required"
+    return None
+
+
 def _problem_of(part: Source, tokenizer: LLTokenizer) -> tuple[str, str] | None:
     """The place in it ("" for all of it) and what is wrong there."""
     try:
@@ -99,7 +121,19 @@ def _subschemas(schema: Any) -> Iterator[tuple[str, Any]]:
             yield f"/{keyword}", schema[keyword]
 
 
+def _all_schemas(schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The schema and all inside of it, with their places."""
+    left = [("", schema)]
+    while left:
+        place, inner = left.pop()
+        if isinstance(inner, dict):
+            yield place, inner
+        left += [(place + pointer, subschema) for pointer, subschema in _subschemas(inner)]
+
+
 def _reworded(reason: str) -> str:
+    if reason.startswith("oneOf constraints are not supported"):
+        return "oneOf is not supported unless its schemas plainly exclude one another: use anyOf"
     found = re.fullmatch(r'Unimplemented keys: \["(.*)"\]', reason)
     if found is None:
         return reason

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from llguidance import LLMatcher, LLTokenizer
 
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
-from pagemill.prompts.structured_output.diagnosis import explain
+from pagemill.prompts.structured_output.diagnosis import check_holdable, explain
 from pagemill.prompts.structured_output.formats import Format, sources
 from pagemill.prompts.structured_output.lark import to_grammar
 from pagemill.prompts.structured_output.matcher import CompiledGrammar
@@ -36,6 +36,7 @@ class Vocabulary:
         try:
             matcher = LLMatcher(self._tokenizer, to_grammar(wanted, self._special_tokens), log_level=0)
             problem = matcher.get_error()
+            check_holdable(wanted)
         except ValueError as error:
             problem = str(error)
         if problem:
