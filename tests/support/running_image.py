@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 from images.workshop import Image
@@ -95,7 +96,7 @@ def output_of(image: Image, *command: str, user: str | None = None, tools: Path 
     return done.stdout
 
 
-def stream_lines(response: httpx.Response) -> Iterator[dict[str, object]]:
+def stream_lines(response: httpx.Response) -> Iterator[dict[str, Any]]:
     """The messages of an OpenAI stream, up to [DONE], which must come."""
     for line in response.iter_lines():
         if line == "data: [DONE]":

@@ -1,0 +1,265 @@
+"""The images themselves: `make images-test` builds them and runs these. Each runs as an engine would run it, as its own
+user on a read-only root; see `support.running_image`.
+"""
+
+import json
+import shutil
+import signal
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from images.build import IMAGES
+from images.workshop import Image
+
+from pagemill import __version__
+from pagemill.backends.gguf.library import BEST_CPUS
+from support.lambda_emulator import INVOKE, emulator
+from support.lambda_runtime import KINDS, event
+from support.running_image import TOOLS, RunningImage, output_of, running, stream_lines
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="images are built and run on Linux"),
+    pytest.mark.timeout(3600),  # the first test that asks for an image builds it
+]
+
+MAX_MB_BEYOND_BASE = 250  # of CPU images
+CPU_IMAGES = ("cpu", "lambda-cpu")
+SERVERS = ("cpu", "gpu")
+GGUF_IMAGES = ("cpu", "lambda-cpu", "ray")
+COMPILERS = ("gcc", "g++", "cc", "c++", "clang", "as", "ld", "make", "cmake", "ninja", "cargo", "rustc")
+QUESTION = {"model": "grist", "temperature": 0, "messages": [{"role": "user", "content": "What is 7 + 5?"}]}
+ANSWER = "7 + 5 = 12"
+KERNELS = (
+    "from pagemill.backends.gguf.library import load_library; load_library();"
+    "print({line.split('/')[-1].strip() for line in open('/proc/self/maps') if 'libggml-cpu' in line})"
+)
+
+Built = Callable[[str], Image]
+
+
+@contextmanager
+def serving(image: Image, folder: Path) -> Iterator[tuple[RunningImage, httpx.Client]]:
+    """The image as it comes, but on the loopback and a free port, with a client once it is ready."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    with (
+        running(image, log_file=folder / "log", PORT=str(port), PAGEMILL_HOST="127.0.0.1") as container,
+        httpx.Client(base_url=address, trust_env=False, timeout=60) as client,
+    ):
+        container.wait_ready(address)
+        yield container, client
+
+
+def tools_of(folder: Path, **programs: Path) -> Path:
+    """A folder with the programs by these names, that the image's user can read; pytest's own can't be."""
+    tools = folder / "tools"
+    tools.mkdir()
+    tools.chmod(0o755)
+    for name, program in programs.items():
+        shutil.copy(program, tools / name)
+    return tools
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.mark.parametrize("name", CPU_IMAGES)
+def test_a_cpu_image_adds_little_to_its_base(
+    name: str, built: Built, sizes: Callable[[], dict[str, dict[str, float]]]
+) -> None:
+    built(name)
+    assert sizes()[name]["beyond base"] <= MAX_MB_BEYOND_BASE
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_answers_whole_and_streamed(name: str, built: Built, tmp_path: Path) -> None:
+    image = built(name)
+    assert image.environment["PAGEMILL_HOST"] == "0.0.0.0"
+    assert image.environment["PORT"] == "8080"
+    with serving(image, tmp_path) as (_, client):
+        whole = client.post("/v1/chat/completions", json=QUESTION).json()
+        with client.stream("POST", "/v1/chat/completions", json={**QUESTION, "stream": True}) as response:
+            text = "".join(message["choices"][0]["delta"].get("content") or "" for message in stream_lines(response))
+        assert client.get("/ping").status_code == 200
+    assert whole["choices"][0]["message"]["content"] == text == ANSWER
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_sigterm_during_a_stream_lets_it_end(name: str, built: Built, tmp_path: Path) -> None:
+    num_tokens = 1500
+    request = {**QUESTION, "stream": True, "max_tokens": num_tokens, "ignore_eos": True}
+    request["stream_options"] = {"include_usage": True}
+    with serving(built(name), tmp_path) as (container, client):
+        with client.stream("POST", "/v1/chat/completions", json=request) as response:
+            messages = stream_lines(response)
+            before = [next(messages) for _ in range(5)]
+            container.signal(signal.SIGTERM)
+            after = list(messages)
+        assert container.process.wait(30) == 0, container.log
+    assert after[-1]["usage"]["completion_tokens"] == num_tokens
+    assert len(after) > 10 * len(before), "the stream had ended when the signal came"
+    assert container.log.count("Traceback") == 0
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_sagemakers_argument_is_understood(name: str, built: Built, tmp_path: Path) -> None:
+    image, port = built(name), free_port()
+    with running(image, "serve", log_file=tmp_path / "log", PORT=str(port), PAGEMILL_HOST="127.0.0.1") as container:
+        container.wait_ready(f"http://127.0.0.1:{port}")
+
+
+@contextmanager
+def invoked(image: Image, folder: Path, mode: str) -> Iterator[tuple[RunningImage, Callable[[Any], httpx.Response]]]:
+    """The image under AWS's emulator, and what sends it an event."""
+    tools = tools_of(folder, rie=emulator())
+    port, api_port = free_port(), free_port()
+    addresses = {"--runtime-interface-emulator-address": port, "--runtime-api-address": api_port}
+    options = [part for name, own in addresses.items() for part in (name, f"127.0.0.1:{own}")]
+    command = [f"{TOOLS}/rie", *options, *image.config["Entrypoint"]]
+    with (
+        running(
+            image, log_file=folder / "log", entrypoint=command, tools=tools, PAGEMILL_LAMBDA_MODE=mode
+        ) as container,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client,
+    ):
+        wait_listening(container, port)
+        yield container, lambda event: client.post(INVOKE, json=event)
+
+
+def test_lambda_answers_the_four_kinds_of_events_under_awss_emulator(built: Built, tmp_path: Path) -> None:
+    with invoked(built("lambda-cpu"), tmp_path, "buffered") as (container, invoke):
+        for kind in KINDS:
+            answer = invoke(event(kind, QUESTION)).json()
+            assert json.loads(answer["body"])["choices"][0]["message"]["content"] == ANSWER, container.log
+        container.signal(signal.SIGTERM)
+        container.process.wait(20)
+    assert "shutting down; 0 requests" in container.log
+
+
+def test_lambda_streams_under_awss_emulator(built: Built, tmp_path: Path) -> None:
+    with invoked(built("lambda-cpu"), tmp_path, "streamed") as (_, invoke):
+        content = invoke(event("function_url", {**QUESTION, "stream": True})).content
+    prelude, _, stream = content.partition(bytes(8))
+    assert json.loads(prelude)["statusCode"] == 200
+    assert stream.endswith(b"data: [DONE]\n\n")
+
+
+def test_lambda_needs_no_certain_user(built: Built) -> None:
+    # Lambda runs an image as a user of its own.
+    command = ("python", "-m", "pagemill", "run", "grist", "What is 7 + 5?")
+    assert output_of(built("lambda-cpu"), *command, user="993:990").strip() == ANSWER
+
+
+@pytest.mark.parametrize("name", GGUF_IMAGES)
+def test_the_kernels_for_this_cpu_are_chosen_as_llama_cpp_would_choose(name: str, built: Built) -> None:
+    image = built(name)
+    libraries = set(image.root.glob("opt/pagemill/lib/python3*/site-packages/llama_cpp/lib/libggml-cpu-*.so"))
+    assert {f"libggml-cpu-{kind}.so" for kind in BEST_CPUS} < {path.name for path in libraries}
+    ours = output_of(image, "python", "-c", KERNELS)
+    theirs = output_of(image, "python", "-c", "import pagemill.backends.gguf.library as l; l.BEST_CPUS = ();" + KERNELS)
+    assert ours == theirs
+    assert ours.count("libggml-cpu") == 1
+
+
+@pytest.mark.parametrize("name", GGUF_IMAGES)
+def test_it_runs_on_a_cpu_with_avx2_and_no_more(name: str, built: Built, tmp_path: Path) -> None:
+    """QEMU emulates no AVX-512 at all: an instruction of it would be a SIGILL, as on such a CPU."""
+    qemu = shutil.which("qemu-x86_64-static")
+    if qemu is None:
+        pytest.skip("no qemu-x86_64-static on the PATH (Debian: qemu-user-static)")
+    image, tools = built(name), tools_of(tmp_path, qemu=Path(qemu))
+    emulated = (f"{TOOLS}/qemu", "-cpu", "Haswell", "/opt/pagemill/bin/python")
+    assert "{'libggml-cpu-haswell.so'}" in output_of(image, *emulated, "-c", KERNELS, tools=tools)
+    told = output_of(image, *emulated, "-m", "pagemill", "run", "grist", "What is 7 + 5?", tools=tools)
+    assert told.strip() == ANSWER
+
+
+@pytest.mark.parametrize("name", ["gpu"])
+def test_pytorch_has_its_kernels_without_a_compiler(name: str, built: Built, tmp_path: Path) -> None:
+    image = built(name)
+    find = "from pagemill.backends.paged.native.library import load_kernels; print(load_kernels()._name)"
+    assert "/prebuilt/" in output_of(image, "python", "-c", find)
+    assert list(image.root.glob("opt/pagemill/lib/**/prebuilt/triton/*/cuda_utils*.so"))
+    with serving(image, tmp_path) as (container, client):
+        client.post("/v1/chat/completions", json=QUESTION).raise_for_status()
+    assert "compiler" not in container.log
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_there_is_no_compiler_and_no_pip_of_ours(name: str, built: Built) -> None:
+    image = built(name)
+    for folder in image.environment["PATH"].split(":"):
+        found = {path.name for path in (image.root / folder.lstrip("/")).glob("*")}
+        assert not found & set(COMPILERS)
+    assert not list(image.root.glob("opt/pagemill/lib/python3*/site-packages/pip"))
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_all_files_are_readable_by_all_and_writable_by_none_but_root(name: str, built: Built) -> None:
+    for path in (built(name).root / "opt/pagemill").rglob("*"):
+        info = path.lstat()
+        if not stat.S_ISLNK(info.st_mode):
+            needed = 0o555 if path.is_dir() else 0o444
+            assert info.st_mode & needed == needed, path
+            assert not info.st_mode & 0o022, path
+            assert (info.st_uid, info.st_gid) == (0, 0), path
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_every_module_of_a_start_has_its_byte_code(name: str, built: Built) -> None:
+    listed = "import sys, pagemill.bootstrap, pagemill.api.app, pagemill.cli.http_server;"
+    listed += "print(*[module.__cached__ for module in sys.modules.values() if getattr(module, '__cached__', None)])"
+    image = built(name)
+    cached = output_of(image, "python", "-c", listed).split()
+    assert len(cached) > 200
+    for path in cached:
+        assert (image.root / path.lstrip("/")).is_file(), path
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_it_is_labelled_with_what_it_is(name: str, built: Built) -> None:
+    labels = {key.rpartition(".")[2]: value for key, value in built(name).config["Labels"].items()}
+    assert labels["title"] == f"pagemill-{name}"
+    assert labels["version"] == __version__
+    assert labels["licenses"] == "Apache-2.0"
+    assert len(labels["revision"].removesuffix("-dirty")) == 40
+    assert labels["created"].endswith("Z")
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_its_bill_of_materials_lists_all_that_is_in_it(name: str, built: Built) -> None:
+    image = built(name)
+    bill = json.loads((image.root / "opt/pagemill/sbom.cdx.json").read_text())
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    listed = {component["purl"].partition("?")[0] for component in bill["components"]}
+    query = "from importlib.metadata import distributions as d; print(*{i.name + '@' + i.version for i in d()})"
+    for package in output_of(image, "/opt/pagemill/bin/python", "-c", query).split():
+        distribution, _, version = package.partition("@")
+        assert f"pkg:pypi/{distribution.lower().replace('_', '-')}@{version.replace('+', '%2B')}" in listed, package
+    packages = output_of(image, "dpkg-query", "--show", "--showformat=${Package}@${Version} ").split()
+    assert len(packages) > 50
+    for package in packages:
+        assert f"pkg:deb/debian/{package.replace('+', '%2B').replace(':', '%3A')}" in listed, package
+
+
+def wait_listening(container: RunningImage, port: int) -> None:
+    for _ in range(400):
+        assert container.process.poll() is None, container.log
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"nothing listens: {container.log}")
