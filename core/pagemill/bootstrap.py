@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pagemill.engine.engine import Engine
     from pagemill.pool import LoadedModel, ModelPool
     from pagemill.prompts.chat_template import ChatTemplate
+    from pagemill.snapshots import SnapshotLoad
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class BackendLoad:
         self._settings = settings
         self._future: Future[tuple[ModelReference, Backend]] = Future()
         self._started_at = 0.0
+        self.snapshots: SnapshotLoad | None = None  # known when the backend is
 
     @property
     def elapsed_s(self) -> float:
@@ -85,6 +87,7 @@ class BackendLoad:
         self._future.set_running_or_notify_cancel()  # from here on, a cancelled wait can't cancel the future itself
         try:
             reference = make_available(self._wanted, self._settings)
+            self.snapshots = _begin_snapshots(reference, self._settings)
             backend = load_backend(reference, self._settings)
         except BaseException as error:
             self._future.set_exception(error)
@@ -98,13 +101,27 @@ def _close_unwanted(future: "Future[tuple[ModelReference, Backend]]") -> None:
         backend.close()
 
 
+def _begin_snapshots(reference: ModelReference, settings: Settings) -> "SnapshotLoad | None":
+    """Begin to read the prefix snapshots to start with. Without any, as is the rule, that costs a look for a file."""
+    wanted = settings.prefix_snapshot
+    if not settings.enable_prefix_caching or wanted in ((), ("off",)):
+        return None
+    if wanted == ("auto",) and not reference.snapshot_path().is_file():
+        return None
+    from pagemill.snapshots import SnapshotLoad, candidates_of
+
+    load = SnapshotLoad(reference, candidates_of(reference, wanted))
+    load.start()
+    return load
+
+
 def load_backend(reference: ModelReference, settings: Settings) -> "Backend":
     """Load the model with the backend that its format, or the `backend` setting, chooses. Blocks; call it on a thread.
 
     Raises:
         ModelLoadError: the file can't be loaded, or not by the backend that was asked for.
     """
-    kind = _backend_kind(reference.format, settings)
+    kind = backend_kind(reference.format, settings)
     if kind == "fake":
         return _fake_backend(settings)
     if kind != BACKENDS[reference.format]:
@@ -121,7 +138,8 @@ def _warn_of_settings_for_others(kind: str, settings: Settings) -> None:
             logger.warning("of no effect on the %s backend, they are for %s: %s", kind, other, ", ".join(unused))
 
 
-def _backend_kind(model_format: str, settings: Settings) -> str:
+def backend_kind(model_format: str, settings: Settings) -> str:
+    """The backend that runs models of the format."""
     return BACKENDS[model_format] if settings.backend == "auto" else settings.backend
 
 
@@ -206,12 +224,18 @@ async def _finish_load(load: BackendLoad, settings: Settings, template: str | No
 
     reference, backend = await load.backend()
     try:
-        chat_template = _make_chat_template(backend, template, settings)
+        chat_template = make_chat_template(backend, template, settings)
         engine = _make_engine(backend, settings)
     except BaseException:
         backend.close()
         raise
     engine.start()
+    if load.snapshots is not None:
+        try:
+            await load.snapshots.restore(engine, backend_kind(reference.format, settings))
+        except BaseException:
+            await engine.close()
+            raise
     if chat_template is not None:
         threading.Thread(target=_compile, args=(chat_template,), name="compile-template", daemon=True).start()
     return LoadedModel(
@@ -237,7 +261,8 @@ def _make_engine(backend: "Backend", settings: Settings) -> "Engine":
     return Engine(backend, config)
 
 
-def _make_chat_template(backend: "Backend", override: str | None, settings: Settings) -> "ChatTemplate | None":
+def make_chat_template(backend: "Backend", override: str | None, settings: Settings) -> "ChatTemplate | None":
+    """The model's template, or the one in its place; None if there is none."""
     from pagemill.prompts.chat_template import ChatTemplate
 
     source = backend.info.chat_template if override is None else override
@@ -292,7 +317,7 @@ def build_pool(settings: Settings, *, load_at_once: bool = False) -> "ModelPool"
     reference = resolve(settings.model, settings.served_model_name, backend=settings.backend)
     begun: list[BackendLoad] = []  # one at most, until the pool's first load takes it
     if load_at_once:
-        if reference.format is not None and _backend_kind(reference.format, settings) == "gguf":
+        if reference.format is not None and backend_kind(reference.format, settings) == "gguf":
             # Here, since on the load's thread it would take turns with the imports that are to run beside the load.
             import pagemill.backends.gguf.backend  # noqa: F401
         begun.append(_start_load(reference, settings))

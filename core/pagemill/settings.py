@@ -120,6 +120,11 @@ class Settings(Validated):
     )
     max_num_queued_reqs: int = field(512, ge=0, description="most requests that wait; further ones are answered 503")
     enable_prefix_caching: bool = field(True, description="reuse the KV of prompts that begin alike")
+    prefix_snapshot: tuple[str, ...] = field(
+        ("auto",),
+        description="files of `pagemill snapshot` to start with; auto: the one beside the model, if there is one that "
+        "fits; off: none",
+    )
     threads: int | None = field(
         None, ge=1, description="CPU threads for inference (default: the cores of this machine)"
     )
@@ -181,6 +186,13 @@ class Settings(Validated):
     request_timeout_s: float = field(0, ge=0, description="longest time a request may take; 0: no limit")
     drain_timeout_s: float = field(30, ge=0, description="time that running requests get to end at shutdown")
     retry_after_s: int = field(1, ge=1, description="the Retry-After that a 503 carries")
+
+    def check_together(self) -> None:
+        asked = self.prefix_snapshot
+        if "off" in asked and len(asked) > 1:
+            raise SettingsError(f"prefix_snapshot: off goes with nothing else, got {', '.join(asked)}")
+        if not self.enable_prefix_caching and any(name not in ("auto", "off") for name in asked):
+            raise SettingsError(f"prefix_snapshot ({', '.join(asked)}) needs enable_prefix_caching, which is off")
 
 
 class Fallback(NamedTuple):

@@ -68,7 +68,9 @@ class Tokenizer(Protocol):
 
 
 class Backend(Protocol):
-    """A loaded model. One thread (the step loop's) calls `execute`; `tokenizer` and `info` are free for all."""
+    """A loaded model. One thread (the step loop's) calls `execute`, `save_kv` and `load_kv`; `tokenizer`, `info` and
+    the limits are free for all.
+    """
 
     @property
     def info(self) -> ModelInfo: ...
@@ -93,6 +95,28 @@ class Backend(Protocol):
 
     def new_kv_cache(self, *, enable_prefix_caching: bool) -> KVCache:
         """Bookkeeping for this backend's KV memory, all of it free. Called once, by the engine."""
+        ...
+
+    def kv_identity(self) -> Mapping[str, str | int]:
+        """What saved KV depends on beside the model's files: types, layout, positions. By the setting's name where one
+        decides it. KV that was saved by one backend may be loaded by another of the same identity.
+        """
+        ...
+
+    def save_kv(self, placement: tuple[int, ...], num_tokens: int) -> memoryview:
+        """A copy of the first `num_tokens` tokens' KV, which are all that the placement's slot or blocks hold.
+
+        Raises:
+            BackendError: this model's can't be saved.
+        """
+        ...
+
+    def load_kv(self, placement: tuple[int, ...], num_tokens: int, data: memoryview) -> None:
+        """Put what `save_kv` gave for so many tokens where the placement says. `data` is writable, and may be changed.
+
+        Raises:
+            BackendError: it does not fit; what the placement holds is undefined.
+        """
         ...
 
     def execute(self, plan: StepPlan) -> StepResult:

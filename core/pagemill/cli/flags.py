@@ -22,6 +22,35 @@ GROUP_STARTS = {
     "device": "the paged backend",
     "max_body_bytes": "limits on requests",
 }
+# The settings that shape an engine in this process; the others are about serving clients.
+ENGINE_SETTINGS = (
+    "backend",
+    "chat_template",
+    "download_dir",
+    "download_concurrency",
+    "download_part_bytes",
+    "download_timeout_s",
+    "download_retries",
+    "model_sha256",
+    "prefault",
+    "log_level",
+    "max_model_len",
+    "max_num_batched_tokens",
+    "threads",
+    "kv_cache_dtype",
+    "kv_cache_memory_bytes",
+    "flash_attn",
+    "mmap",
+    "mlock",
+    "device",
+    "dtype",
+    "block_size",
+    "gpu_memory_utilization",
+    "enforce_eager",
+    "async_scheduling",
+    "attention_backend",
+    "model_impl",
+)
 METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
 
 

@@ -39,6 +39,7 @@ VERBS = (
     Verb("show", "show what a model is"),
     Verb("ps", "list the models that are loaded in a running server"),
     Verb("stop", "unload a model of a running server"),
+    Verb("snapshot", "compute the KV of a fixed prefix once, for servers that start later"),
     Verb("version", "print the version, and that of a running server"),
 )
 

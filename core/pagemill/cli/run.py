@@ -10,42 +10,13 @@ from typing import Any
 from pagemill.cli.answering import answer
 from pagemill.cli.conversation import Conversation
 from pagemill.cli.endpoint import open_endpoint
-from pagemill.cli.flags import add_settings_flags, given_settings
+from pagemill.cli.flags import ENGINE_SETTINGS, add_settings_flags, given_settings
 from pagemill.cli.loading import load
 from pagemill.cli.logs import configure_logging
 from pagemill.cli.server_address import add_client_flags
 from pagemill.errors import InvalidRequestError, SettingsError
 from pagemill.keep_alive import parse_keep_alive
 
-# The settings that shape an engine in this process; the others are about serving clients.
-ENGINE_SETTINGS = (
-    "backend",
-    "chat_template",
-    "download_dir",
-    "download_concurrency",
-    "download_part_bytes",
-    "download_timeout_s",
-    "download_retries",
-    "model_sha256",
-    "prefault",
-    "log_level",
-    "max_model_len",
-    "max_num_batched_tokens",
-    "threads",
-    "kv_cache_dtype",
-    "kv_cache_memory_bytes",
-    "flash_attn",
-    "mmap",
-    "mlock",
-    "device",
-    "dtype",
-    "block_size",
-    "gpu_memory_utilization",
-    "enforce_eager",
-    "async_scheduling",
-    "attention_backend",
-    "model_impl",
-)
 ONE_SEQUENCE = {"max_num_seqs": 1}  # there is one user: all of the KV memory for one conversation
 
 

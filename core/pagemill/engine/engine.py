@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 from pagemill.engine.request_checks import check_a_token_is_left, check_token_ids, output_room
 from pagemill.engine.scheduler import Scheduler, SchedulerConfig
 from pagemill.engine.statistics import EngineStats
-from pagemill.engine.step_loop import Cancellation, StepLoop, Stop, Submission
+from pagemill.engine.step_loop import Cancellation, Restoration, StepLoop, Stop, Submission
 from pagemill.engine.token_text import TokenText
 from pagemill.errors import (
     DrainingError,
@@ -27,6 +27,8 @@ from pagemill.errors import (
 from pagemill.generation import Delta, GenerationRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pagemill.backends.base import Backend, ModelInfo, Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -103,6 +105,24 @@ class Engine:
         """Start the step loop's thread."""
         self._loop = asyncio.get_running_loop()
         self._step_loop.start()
+
+    def kv_identity(self) -> "Mapping[str, str | int]":
+        """What saved KV must agree in to be restored here; see `Backend.kv_identity`."""
+        return self._backend.kv_identity()
+
+    async def restore(self, token_ids: tuple[int, ...], data: memoryview) -> None:
+        """Put the saved KV of a prefix into the cache; `start` comes before it. `data` is used until this returns, or
+        the engine is closed.
+
+        Raises:
+            ModelLoadError: there is no room for so many tokens; gives the numbers.
+            BackendError: the backend can't take the data.
+        """
+        from concurrent.futures import Future
+
+        done: Future[None] = Future()
+        self._step_loop.send(Restoration(token_ids, data, done))
+        await asyncio.wrap_future(done)
 
     def generate(self, request: GenerationRequest) -> "RequestStream":
         """Accept a request and return the stream of its deltas. Close the stream in any case (it is a context manager).

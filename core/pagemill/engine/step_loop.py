@@ -5,9 +5,9 @@
 On a pipelined backend a turn launches its step, and then commits and publishes the step of the turn before: what the
 host does for one step, the device spends on the next.
 
-Requests, cancellations and the order to stop arrive in one inbox. All deltas of a turn leave in one call of `publish`,
-which hands them to the event loop. When nothing is to be done, the thread sleeps on the inbox. May not import backends
-or asyncio.
+Requests, cancellations, prefixes to restore and the order to stop arrive in one inbox. All deltas of a turn leave in
+one call of `publish`, which hands them to the event loop. When nothing is to be done, the thread sleeps on the inbox.
+May not import backends or asyncio.
 """
 
 import logging
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence as ReadOnlySequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from pagemill.backends.base import Backend, PipelinedBackend, StepInFlight
 from pagemill.engine.constraint import Constraint
@@ -28,6 +29,9 @@ from pagemill.engine.statistics import EngineStatistics, EngineStats
 from pagemill.engine.step import StepPlan, StepResult
 from pagemill.errors import BackendError
 from pagemill.generation import Delta, FinishReason, GenerationRequest, SamplingParams
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 logger = logging.getLogger(__name__)
 
@@ -52,11 +56,20 @@ class Cancellation:
 
 
 @dataclass(frozen=True, slots=True)
+class Restoration:
+    """The KV of a prefix, to be put into the cache. `done` is told of it."""
+
+    token_ids: tuple[int, ...]
+    data: memoryview
+    done: "Future[None]"
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """End everything that runs, close the backend, end the thread."""
 
 
-Message = Submission | Cancellation | Stop
+Message = Submission | Cancellation | Restoration | Stop
 Publish = Callable[[list[tuple[int, Delta]]], None]
 
 
@@ -143,9 +156,24 @@ class StepLoop:
         elif isinstance(message, Cancellation):
             for sequence_id in self._sequence_ids.pop(message.key, []):
                 self._end(sequence_id, FinishReason.ABORT)
+        elif isinstance(message, Restoration):
+            self._restore(message)
         else:
             self._end_all(FinishReason.ABORT)
             self._stopping = True
+
+    def _restore(self, restoration: Restoration) -> None:
+        from pagemill.engine.prefix import restore_prefix
+
+        done = restoration.done
+        if not done.set_running_or_notify_cancel():
+            return
+        try:
+            restore_prefix(self._backend, self._scheduler.kv_cache, restoration.token_ids, restoration.data)
+        except Exception as error:  # whatever it is, it concerns this prefix only
+            done.set_exception(error)
+        else:
+            done.set_result(None)
 
     def _submit(self, submission: Submission) -> None:
         request = submission.request

@@ -28,6 +28,8 @@ WEIGHTS = (
     "model.safetensors",
     "pytorch_model.bin",
 )  # or shards that their index names; the first that is there is loaded
+FOLDER_SNAPSHOT = "prefix.snapshot"
+SNAPSHOT_SUFFIX = ".snapshot"
 Format = Literal["gguf", "safetensors", "fake"]
 Reference: TypeAlias = "ModelReference | RemoteReference"  # a model that is here, or is yet to be fetched
 
@@ -49,15 +51,24 @@ class ModelReference:
     _digest: list[str] = field(default_factory=list, init=False, repr=False, compare=False)  # none or one
 
     def weight_files(self) -> list[Path]:
-        """Those that are loaded, as far as they are there."""
+        """Those that are loaded. Of a GGUF that is split: all files, also those that are missing."""
         if self.format == "safetensors":
             return _weight_files(self.path)
         from pagemill.store.split_gguf import all_names
 
-        return [path for path in map(self.path.with_name, all_names(self.path.name)) if path.is_file()]
+        return [self.path.with_name(name) for name in all_names(self.path.name)]
+
+    def files(self) -> list[Path]:
+        """All that decide how the model answers: the weights, and a folder's configuration and tokenizer."""
+        others = _config_files(self.path) if self.format == "safetensors" else []
+        return [*others, *self.weight_files()]
+
+    def snapshot_path(self) -> Path:
+        """Where the model's prefix snapshot is looked for."""
+        return self.path / FOLDER_SNAPSHOT if self.format == "safetensors" else Path(f"{self.path}{SNAPSHOT_SUFFIX}")
 
     def digest(self) -> str:
-        """ "sha256:" and a hash in hex: of the file's content; of the names, sizes and contents of a folder's files.
+        """ "sha256:" and a hash in hex: of the file's content; of the names, sizes and contents of several files.
         The first call reads all of it: not on the event loop.
 
         Raises:
@@ -210,9 +221,9 @@ def _sha256(reference: ModelReference) -> str:
     if reference.format == "fake":
         return hashlib.sha256(reference.name.encode()).hexdigest()
     try:
-        if reference.format == "gguf":
+        files = reference.files()
+        if reference.format == "gguf" and len(files) == 1:
             return _file_sha256(reference.path)
-        files = (*_config_files(reference.path), *_weight_files(reference.path))
         lines = (f"{path.name} {path.stat().st_size} {_file_sha256(path)}\n" for path in files)
         return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
     except OSError as error:

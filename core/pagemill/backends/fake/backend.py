@@ -8,7 +8,7 @@ import another backend or anything heavy.
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -120,6 +120,19 @@ class FakeBackend:
             return ResidentKVCache(self.max_num_seqs, self.max_model_len, enable_prefix_caching=enable_prefix_caching)
         return BlockKVCache(self._num_blocks, BLOCK_SIZE, enable_prefix_caching=enable_prefix_caching)
 
+    def kv_identity(self) -> Mapping[str, str | int]:
+        return {"layout": self._kv, "block_size": BLOCK_SIZE}
+
+    def save_kv(self, placement: tuple[int, ...], num_tokens: int) -> memoryview:
+        assert self._kv == "block" or self._resident[placement[0]] == num_tokens, "saved KV that is not there"
+        return memoryview(_saved_kv(num_tokens))
+
+    def load_kv(self, placement: tuple[int, ...], num_tokens: int, data: memoryview) -> None:
+        if data != _saved_kv(num_tokens):
+            raise BackendError(f"this is not the KV of {num_tokens} tokens")
+        if self._kv == "resident":
+            self._resident[placement[0]] = num_tokens
+
     def execute(self, plan: StepPlan) -> StepResult:
         assert not self.closed, "a closed backend was asked to run"
         for sequence_id in plan.ended:
@@ -210,3 +223,8 @@ class FakeBackend:
             for i in range(chunk.start, end)
         )
         return PromptLogprobs(chunk.sequence_id, chunk.start, entries)
+
+
+def _saved_kv(num_tokens: int) -> bytes:
+    """What stands for the KV of so many tokens."""
+    return f"the KV of {num_tokens} tokens".encode()

@@ -4,7 +4,7 @@
 loop's thread.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from logging import getLogger
 from pathlib import Path
 from time import perf_counter
@@ -44,8 +44,9 @@ class RunningSequence(NamedTuple):
 class GGUFBackend:
     """See `pagemill.backends.base.Backend`."""
 
-    def __init__(self, model: Model, context: Context, capacity: Capacity, size: KVSize) -> None:
+    def __init__(self, model: Model, context: Context, options: GGUFOptions, capacity: Capacity, size: KVSize) -> None:
         self._model = model
+        self._options = options
         self._context = context
         self._capacity = capacity
         self._tokenizer = GGUFTokenizer(model.library, model.vocab)
@@ -69,7 +70,7 @@ class GGUFBackend:
             model.close()
             raise
         logger.info("loaded %s in %.2f s", path, perf_counter() - began)
-        return cls(model, context, capacity, size)
+        return cls(model, context, options, capacity, size)
 
     @property
     def info(self) -> ModelInfo:
@@ -98,8 +99,24 @@ class GGUFBackend:
             num_slots=self.max_num_seqs,
             slot_tokens=self.max_model_len,
             can_truncate=not self._model.is_recurrent,
+            can_truncate_restored=not self._model.has_sliding_window,
             enable_prefix_caching=enable_prefix_caching,
         )
+
+    def kv_identity(self) -> Mapping[str, str | int]:
+        from pagemill.backends.gguf.saved_kv import kv_identity
+
+        return kv_identity(self._model, self._options, self._capacity.max_model_len)
+
+    def save_kv(self, placement: tuple[int, ...], num_tokens: int) -> memoryview:
+        from pagemill.backends.gguf.saved_kv import save_kv
+
+        return save_kv(self._model, self._context, placement[0])
+
+    def load_kv(self, placement: tuple[int, ...], num_tokens: int, data: memoryview) -> None:
+        from pagemill.backends.gguf.saved_kv import load_kv
+
+        load_kv(self._model, self._context, placement[0], data)
 
     def execute(self, plan: StepPlan) -> StepResult:
         _ = self._context.handle  # raises if the model is closed

@@ -4,6 +4,7 @@
 llama.cpp aborts the process on a broken precondition (`GGML_ASSERT`), so each one is kept here.
 """
 
+import ctypes
 from collections.abc import Sequence as ReadOnlySequence
 from logging import getLogger
 from typing import Any
@@ -26,6 +27,8 @@ MIN_OUTPUTS = 32  # logits rows in one decode, however few the slots: prompt log
 GGML_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
 FLASH_ATTENTION = {"auto": -1, "on": 1, "off": 0}
 POOLING_NONE = 0
+STATE_HEAD_BYTES = 8  # of a slot's state: a magic number and the slot
+LAST_CACHE = 1  # LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY: without the cache of the layers that see all positions
 DECODE_ERRORS = {
     1: "no room in the KV cache for the batch",
     2: "the computation was aborted",
@@ -43,6 +46,7 @@ class Context:
         self._library = model.library
         self._handle: int | None = handle
         self._unified = options.kv_unified
+        self.num_streams = 1 if options.kv_unified else int(c.llama_n_seq_max(handle))
         self._vocab_size = int(c.llama_vocab_n_tokens(model.vocab))
         self.max_outputs = num_outputs
         self.max_tokens = int(c.llama_n_batch(handle))
@@ -85,6 +89,35 @@ class Context:
             self._c.llama_synchronize(self.handle)
             return Logits(None, 0, self._vocab_size)
         return Logits(self._c.llama_get_logits(self.handle), num_outputs, self._vocab_size)
+
+    def slot_state(self, slot: int) -> memoryview:
+        """A copy of all that a slot holds, in llama.cpp's form.
+
+        Raises:
+            BackendError: llama.cpp gives nothing.
+        """
+        size = int(self._c.llama_state_seq_get_size_ext(self.handle, slot, 0))
+        buffer = (ctypes.c_uint8 * size)()
+        if int(self._c.llama_state_seq_get_data_ext(self.handle, buffer, size, slot, 0)) != size:
+            raise BackendError(f"llama.cpp can't save slot {slot}")
+        return memoryview(buffer).cast("B")
+
+    def last_cache_bytes(self, slot: int) -> int:
+        """How much of `slot_state` is of the model's last cache: all but the head if there is only one."""
+        return int(self._c.llama_state_seq_get_size_ext(self.handle, slot, LAST_CACHE)) - STATE_HEAD_BYTES
+
+    def set_slot_state(self, slot: int, state: bytearray) -> None:
+        """Replace what a slot holds.
+
+        Raises:
+            BackendError: llama.cpp does not take it, with its reason; the slot is empty.
+        """
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer(state)
+        with self._library.captured_errors() as errors:
+            taken = int(self._c.llama_state_seq_set_data_ext(self.handle, buffer, len(state), slot, 0))
+        if taken != len(state):
+            self.clear(slot)
+            raise BackendError(f"llama.cpp does not take the KV for slot {slot}: {reason_of(errors)}")
 
     def clear(self, slot: int) -> None:
         """Forget all that a slot holds. Never fails."""

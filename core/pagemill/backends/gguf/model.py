@@ -53,6 +53,16 @@ class Model:
         return bool(c.llama_model_is_recurrent(self.handle) or c.llama_model_is_hybrid(self.handle))
 
     @property
+    def is_purely_recurrent(self) -> bool:
+        """Whether every layer does: there are no keys and values at all."""
+        return bool(self.library.c.llama_model_is_recurrent(self.handle))
+
+    @property
+    def has_sliding_window(self) -> bool:
+        """Whether some layer sees only the last tokens before its own."""
+        return int(self.library.c.llama_model_n_swa(self.handle)) > 0
+
+    @property
     def weight_bytes(self) -> int:
         return int(self.library.c.llama_model_size(self.handle))
 

@@ -3,6 +3,7 @@
 `execute`, `launch` and `close` belong to the step loop's thread.
 """
 
+from collections.abc import Mapping
 from logging import getLogger
 from pathlib import Path
 from time import perf_counter
@@ -32,12 +33,20 @@ class PagedBackend:
     """See `pagemill.backends.base.PipelinedBackend`."""
 
     def __init__(
-        self, runner: ModelRunner, tokenizer: PagedTokenizer, info: ModelInfo, capacity: Capacity, *, pipelined: bool
+        self,
+        runner: ModelRunner,
+        tokenizer: PagedTokenizer,
+        info: ModelInfo,
+        capacity: Capacity,
+        *,
+        kv_identity: Mapping[str, str | int],
+        pipelined: bool,
     ) -> None:
         self._runner: ModelRunner | None = runner
         self._tokenizer = tokenizer
         self._info = info
         self._capacity = capacity
+        self._kv_identity = kv_identity
         self._pipelined = pipelined
 
     @classmethod
@@ -67,7 +76,8 @@ class PagedBackend:
             info = _model_info(checkpoint, weights, tokenizer, dtype, kv_bytes)
         logger.info("loaded %s on %s as %s in %.2f s", folder, device, info.quantization, perf_counter() - began)
         pipelined = device.type == "cuda" if options.async_scheduling is None else options.async_scheduling
-        return cls(runner, tokenizer, info, capacity, pipelined=pipelined)
+        identity = _kv_identity(weights, info, capacity, kv_dtype, device)
+        return cls(runner, tokenizer, info, capacity, kv_identity=identity, pipelined=pipelined)
 
     @property
     def info(self) -> ModelInfo:
@@ -97,6 +107,19 @@ class PagedBackend:
         return BlockKVCache(
             self._capacity.num_blocks, self._capacity.block_size, enable_prefix_caching=enable_prefix_caching
         )
+
+    def kv_identity(self) -> Mapping[str, str | int]:
+        return self._kv_identity
+
+    def save_kv(self, placement: tuple[int, ...], num_tokens: int) -> memoryview:
+        if self._runner is None:
+            raise BackendError("the model is closed")
+        return self._runner.save_kv(placement, num_tokens)
+
+    def load_kv(self, placement: tuple[int, ...], num_tokens: int, data: memoryview) -> None:
+        if self._runner is None:
+            raise BackendError("the model is closed")
+        self._runner.load_kv(placement, data)
 
     def execute(self, plan: StepPlan) -> StepResult:
         return self.launch(plan).result()
@@ -145,6 +168,21 @@ def _choose_capacity(
         device_type=device.type,
     )
     return capacity, kv_dtype
+
+
+def _kv_identity(
+    weights: LoadedWeights, info: ModelInfo, capacity: Capacity, kv_dtype: torch.dtype, device: torch.device
+) -> Mapping[str, str | int]:
+    """See `Backend.kv_identity`. A CPU and a GPU round differently, and so may go on with different tokens."""
+    return {
+        "architecture": info.architecture,
+        "dtype": info.quantization,
+        "kv_cache_dtype": str(kv_dtype).removeprefix("torch."),
+        "block_size": capacity.block_size,
+        "device": device.type,
+        **weights.model.kv_shape._asdict(),
+        "rope_length": weights.rope_length,
+    }
 
 
 def _make_runner(

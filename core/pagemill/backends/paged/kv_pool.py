@@ -3,12 +3,14 @@
 Which page is whose is `engine.block_kv_cache`'s to know; here are only the bytes.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
 import torch
 
 from pagemill.backends.paged.attention.base import LayerKV
 from pagemill.engine.step import CopyKV, KVOperation, TruncateKV
+from pagemill.errors import BackendError
 
 
 class KVPool:
@@ -44,6 +46,28 @@ class KVPool:
             if isinstance(operation, TruncateKV):
                 raise TypeError("pages are never truncated")
             self._copy(operation)
+
+    def save(self, blocks: Sequence[int], num_tokens: int) -> memoryview:
+        """A copy of the first tokens in these pages, whole pages; what is behind the last token is zero."""
+        pages = self._memory[:, :, list(blocks)].cpu()
+        pages[:, :, -1, :, num_tokens - (len(blocks) - 1) * self.block_size :] = 0
+        return memoryview(pages.view(torch.uint8).numpy()).cast("B")
+
+    def load(self, blocks: Sequence[int], data: memoryview) -> None:
+        """Fill these pages with what `save` gave for as many.
+
+        Raises:
+            BackendError: it is of another size.
+        """
+        shape = (*self._memory.shape[:2], len(blocks), *self._memory.shape[3:])
+        if len(data) != math.prod(shape) * self._memory.element_size():
+            raise BackendError(f"{len(data)} bytes are not {len(blocks)} pages of {tuple(shape)} values")
+        pages = torch.frombuffer(data, dtype=torch.uint8).view(self._memory.dtype).view(shape)
+        first, end = blocks[0], blocks[0] + len(blocks)
+        if list(blocks) == list(range(first, end)):  # as they come in a new cache: then it is a copy of long runs
+            self._memory[:, :, first:end].copy_(pages)
+        else:
+            self._memory[:, :, list(blocks)] = pages.to(self._memory.device)
 
     def _copy(self, operation: CopyKV) -> None:
         count = operation.num_tokens

@@ -11,6 +11,7 @@ from pagemill.backends.paged.decoder_loading import load_decoder
 from pagemill.backends.paged.model import PagedModel
 from pagemill.backends.paged.ops import make_ops
 from pagemill.backends.paged.options import PagedOptions
+from pagemill.backends.paged.rope import stretched_length
 from pagemill.errors import ModelLoadError
 from pagemill.machine import available_memory_bytes
 
@@ -19,11 +20,14 @@ MIB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class LoadedWeights:
-    """A model, and what of its configuration the backend needs. `context_length` is what it was made for."""
+    """A model, and what of its configuration the backend needs. `context_length` is what it was made for;
+    `rope_length` the length that its rotary embedding was stretched for, if it is of a kind that changes with that.
+    """
 
     model: PagedModel
     context_length: int
     embedding_length: int
+    rope_length: int = 0
 
 
 def load_weights(
@@ -48,15 +52,17 @@ def _load_decoder(
     checkpoint: Checkpoint, options: PagedOptions, device: torch.device, dtype: torch.dtype
 ) -> LoadedWeights:
     config = read_architecture(checkpoint.config).config
+    max_model_len = options.max_model_len or config.max_position_embeddings
     decoder = load_decoder(
         checkpoint,
         dtype=dtype,
         device=device,
         ops=make_ops(options.attention_backend, device, dtype),
         attention=make_attention(options.attention_backend, device, dtype),
-        max_model_len=options.max_model_len or config.max_position_embeddings,
+        max_model_len=max_model_len,
     )
-    return LoadedWeights(decoder, config.max_position_embeddings, config.hidden_size)
+    lengths = [stretched_length(layer.rope, max_model_len) for layer in config.layers if layer.rope is not None]
+    return LoadedWeights(decoder, config.max_position_embeddings, config.hidden_size, max(lengths, default=0))
 
 
 def _load_transformers(

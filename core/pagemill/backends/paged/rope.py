@@ -48,6 +48,14 @@ def frequencies(rope: RopeConfig, max_model_len: int) -> Tensor:
             return 1.0 / (factors * _powers(rope.theta, rope.rotary_dim))
 
 
+def stretched_length(rope: RopeConfig, max_model_len: int) -> int:
+    """The sequence length that the frequencies depend on; 0 if they are the same for any."""
+    match rope.scaling:
+        case DynamicScaling(original_max_positions=original) | LongRopeScaling(original_max_positions=original):
+            return max_model_len if max_model_len > original else 0
+    return 0
+
+
 def attention_factor(rope: RopeConfig) -> float:
     """What cosines and sines are multiplied by; attention scores grow by its square."""
     match rope.scaling:

@@ -66,6 +66,16 @@ class ModelRunner:
         except BackendError as error:
             return RunningStep(None, failure=error)
 
+    def save_kv(self, blocks: tuple[int, ...], num_tokens: int) -> memoryview:
+        """See `Backend`. Waits for the device."""
+        with torch.inference_mode(), _translated_errors():
+            return self._pool.save(blocks, num_tokens)
+
+    def load_kv(self, blocks: tuple[int, ...], data: memoryview) -> None:
+        """See `Backend`. Waits for the device, so that the data may go."""
+        with torch.inference_mode(), _translated_errors():
+            self._pool.load(blocks, data)
+
     def _launch(self, plan: StepPlan) -> RunningStep:
         for sequence_id in plan.ended:
             self._sampler.end(sequence_id)
