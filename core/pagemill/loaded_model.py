@@ -27,8 +27,8 @@ class LoadedModel:
     load_duration_s: float
     max_grammar_bytes: int = 256 * 1024
     grammar_cache_size: int = 64
-    _grammars: "GrammarCompiler | None" = None
-    _marker_ids: dict[bool, frozenset[int]] = field(default_factory=dict)  # by whether there are tools
+    _grammars: "GrammarCompiler | None" = field(default=None, init=False)
+    _marker_ids: dict[bool, frozenset[int]] = field(default_factory=dict, init=False)  # by whether there are tools
 
     @property
     def name(self) -> str:

@@ -91,6 +91,7 @@ def running_server(
     """Serve the fake backend until the block ends, then shut down as a signal would."""
     backend = backend or FakeBackend()
     engines: list[Engine] = []
+    checked = Settings(model="fake", **{"drain_timeout_s": 1.0, **settings})
 
     async def load(reference: ModelReference) -> LoadedModel:
         await asyncio.sleep(load_delay_s)
@@ -99,9 +100,9 @@ def running_server(
         engines.append(engine)
         source, tokenizer = backend.info.chat_template, backend.tokenizer
         template = source and ChatTemplate(source, bos_token=tokenizer.bos_token, eos_token=tokenizer.eos_token)
-        return LoadedModel(reference, engine, template or None, datetime.now(UTC), 0.0)
+        loaded_at, max_bytes = datetime.now(UTC), checked.max_grammar_bytes
+        return LoadedModel(reference, engine, template or None, loaded_at, 0.0, max_grammar_bytes=max_bytes)
 
-    checked = Settings(model="fake", **{"drain_timeout_s": 1.0, **settings})
     pool = ModelPool([reference or fake_reference()], load, keep_alive_s=-1)
     uvicorn_config = uvicorn.Config(
         create_app(pool, checked),

@@ -65,8 +65,23 @@ BOTH: list[tuple[dict[str, object], str]] = [
     ({"request_id": "a b"}, "request_id"),
     ({"request_id": ""}, "request_id"),
     ({"priority": "high"}, "priority"),
-    ({"guided_json": {}}, "guided_json"),
-    ({"structured_outputs": {"json": {}}}, "structured_outputs"),
+    ({"guided_json": 5}, "guided_json"),
+    ({"guided_json": {"type": "thing"}}, "guided_json"),
+    ({"guided_regex": "(("}, "guided_regex"),
+    ({"guided_choice": []}, "guided_choice"),
+    ({"guided_choice": ["a", ""]}, "guided_choice"),
+    ({"guided_grammar": "start: a"}, "guided_grammar"),
+    ({"guided_json_object": True}, "guided_json_object"),
+    ({"guided_decoding_backend": "xgrammar"}, "guided_decoding_backend"),
+    ({"structured_outputs": {"json": "{"}}, "structured_outputs.json"),
+    ({"structured_outputs": {"json": "{}", "regex": "a"}}, "structured_outputs.regex"),
+    ({"structured_outputs": {"structural_tag": "{}"}}, "structured_outputs.structural_tag"),
+    ({"structured_outputs": {"regex": "a"}, "guided_choice": ["a"]}, "guided_choice"),
+    ({"structured_outputs": {"regex": ""}}, "structured_outputs.regex"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+    ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format.json_schema.name"),
+    ({"response_format": {"type": "structural_tag"}}, "response_format.type"),
+    ({"response_format": {}}, "response_format.type"),
     ({"bad_words": ["x"]}, "bad_words"),
     ({"no_such_field": 1}, "no_such_field"),
     ({"user": 5}, "user"),
@@ -98,8 +113,6 @@ CHAT: list[tuple[dict[str, object], str]] = [
     ({"add_generation_prompt": True, "continue_final_message": True}, "continue_final_message"),
     ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),
     ({"chat_template_kwargs": {"self": 1}}, "chat_template_kwargs"),
-    ({"response_format": {"type": "json_object"}}, "response_format"),
-    ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format"),
     ({"tools": [TOOL]}, "tools"),
     ({"tool_choice": "auto"}, "tool_choice"),
     ({"tool_choice": "required"}, "tool_choice"),
@@ -167,16 +180,8 @@ def test_required_field_is_named(server: RunningServer) -> None:
     assert "required" in check(server, "/v1/completions", {"model": "fake"}, "prompt")["message"]
 
 
-@pytest.mark.parametrize("field", ["guided_json", "guided_regex", "guided_choice", "guided_grammar"])
-def test_guided_fields_are_refused_with_their_new_name(server: RunningServer, field: str) -> None:
-    error = check(server, "/v1/chat/completions", {"messages": HELLO, field: "x"}, field)
-    assert error["code"] == "unsupported_parameter"
-    assert "structured_outputs" in error["message"]
-    assert "response_format" in error["message"]
-
-
 def test_unsupported_fields_have_their_own_code(server: RunningServer) -> None:
-    for field, value in (("tools", [TOOL]), ("no_such_field", 1), ("response_format", {"type": "json_object"})):
+    for field, value in (("tools", [TOOL]), ("no_such_field", 1), ("guided_whitespace_pattern", " ")):
         error = check(server, "/v1/chat/completions", {"messages": HELLO, field: value}, field)
         assert error["code"] == "unsupported_parameter"
 
@@ -208,9 +213,9 @@ def test_nan_and_infinity_are_no_numbers(server: RunningServer) -> None:
 def test_official_client_raises_bad_request(server: RunningServer) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         server.client().chat.completions.create(
-            model="fake", messages=[{"role": "user", "content": "hi"}], extra_body={"guided_json": {}}
+            model="fake", messages=[{"role": "user", "content": "hi"}], extra_body={"no_such_field": {}}
         )
-    assert caught.value.param == "guided_json"
+    assert caught.value.param == "no_such_field"
 
 
 def test_limits_are_settings(serve: Serve) -> None:

@@ -1,29 +1,20 @@
 """The body of `POST /v1/chat/completions`.
 
-Owns no state. Fields of features that this version lacks (structured output, audio) are accepted only with the values
-that ask for nothing.
+Owns no state. Fields of features that this version lacks (audio) are accepted only with the values that ask for
+nothing.
 """
 
 from typing import Annotated, Any, ClassVar, Literal
 
 from pagemill.api.openai.fields import GenerationFields, check_count, only
 from pagemill.api.openai.messages import Message
-from pagemill.api.wire import shown
-from pagemill.errors import InvalidRequestError, UnsupportedParameterError
+from pagemill.errors import InvalidRequestError
 from pagemill.settings import Settings
 from pagemill.validated import After
 
 RESERVED_TEMPLATE_NAMES = frozenset(
     {"self", "messages", "tools", "add_generation_prompt", "continue_final_message", "bos_token", "eos_token"}
 )
-
-
-def _text_format(value: Any, name: str) -> Any:
-    if value is not None and value != {"type": "text"}:
-        raise UnsupportedParameterError(
-            f"{name} {shown(value)} is not supported in this version: only {{'type': 'text'}}", param=name
-        )
-    return value
 
 
 def _template_kwargs(value: dict[str, Any] | None, name: str) -> dict[str, Any] | None:
@@ -47,7 +38,6 @@ class ChatCompletionRequest(GenerationFields):
     continue_final_message: bool | None = None
     chat_template_kwargs: Annotated[dict[str, Any] | None, After(_template_kwargs)] = None
 
-    response_format: Annotated[Any, After(_text_format)] = None
     tools: list[Any] | None = None
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None

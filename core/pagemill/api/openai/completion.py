@@ -9,6 +9,7 @@ from pagemill.api.openai.completion_request import CompletionRequest
 from pagemill.api.openai.logprobs import TextLogprobs, joined, prompt_logprobs
 from pagemill.api.openai.run import Prompt, Run
 from pagemill.api.prompting import encode
+from pagemill.api.structured_output import compiled
 from pagemill.backends.base import decode
 from pagemill.generation import Delta, FinishReason, SamplingParams, TokenLogprobs
 from pagemill.pool import LoadedModel
@@ -39,12 +40,12 @@ class CompletionAnswer:
 
     async def prompts(self, model: LoadedModel) -> list[Prompt]:
         add_special = self._body.add_special_tokens is not False
+        constraint = await compiled(model, self._body.output_format())
         prompts = []
         for prompt in self._body.prompt:
-            if isinstance(prompt, str):
-                prompts.append(Prompt(await encode(model.tokenizer, prompt, add_special=add_special), prompt))
-            else:
-                prompts.append(Prompt(prompt))
+            text = prompt if isinstance(prompt, str) else None
+            ids = await encode(model.tokenizer, prompt, add_special=add_special) if isinstance(prompt, str) else prompt
+            prompts.append(Prompt(ids, text, constraint=constraint))
         return prompts
 
     def choice(self, run: Run, number: int, choice: Choice) -> dict[str, Any]:

@@ -6,17 +6,21 @@ and the limits that are settings. A null is the same as an absent field.
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from pagemill.api.openai.output_format import ResponseFormat, StructuredOutputs
 from pagemill.api.wire import WireModel, shown
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
 from pagemill.generation import SamplingParams
 from pagemill.settings import Settings
 from pagemill.validated import After, Before
 
+if TYPE_CHECKING:
+    from pagemill.prompts.structured_output.formats import Source
+
 TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,17}")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-STRUCTURED_HINT = "its new name is structured_outputs (or response_format), which this version does not support"
+GUIDED = ("json", "regex", "choice", "grammar")
 
 
 def only(*values: object) -> After:
@@ -53,8 +57,9 @@ class GenerationFields(WireModel):
 
     prompt_field: ClassVar[str] = "prompt"
     hints: ClassVar[Mapping[str, str]] = {
-        f"guided_{kind}": STRUCTURED_HINT
-        for kind in ("json", "regex", "choice", "grammar", "json_object", "decoding_backend", "whitespace_pattern")
+        "guided_json_object": "use response_format or structured_outputs.json_object",
+        "guided_whitespace_pattern": "white space is bounded; structured_outputs.disable_any_whitespace allows none",
+        "guided_decoding_backend": "there is one, llguidance",
     }
 
     model: str | None = None
@@ -89,6 +94,13 @@ class GenerationFields(WireModel):
     request_id: Annotated[str | None, After(_request_id)] = None
     return_token_ids: bool | None = None
 
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: Any = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
+
     def check_together(self) -> None:
         if self.stream_options is not None and not self.stream:
             raise InvalidRequestError("stream_options is only allowed when stream is true", param="stream_options")
@@ -104,6 +116,25 @@ class GenerationFields(WireModel):
                 f"truncate_prompt_tokens must be at least 1, or -1 for as many as fit, got {truncation}",
                 param="truncate_prompt_tokens",
             )
+        self.output_format()
+
+    def output_format(self) -> "Source | None":
+        """What the output has to look like; None: like anything.
+
+        Raises:
+            InvalidRequestError: a format is wrong as far as can be told without compiling it, or there are several.
+        """
+        named = None if self.response_format is None else self.response_format.format()
+        found = [] if named is None else [named]
+        if self.structured_outputs is not None:
+            found += self.structured_outputs.formats("structured_outputs.")
+        guided = {kind: value for kind in GUIDED if (value := getattr(self, f"guided_{kind}")) is not None}
+        if guided:
+            found += StructuredOutputs(**guided).formats("guided_")
+        if len(found) > 1:
+            names = " and ".join(part.field for part in found)
+            raise InvalidRequestError(f"only one of these can be given: {names}", param=found[1].field)
+        return found[0] if found else None
 
     @property
     def num_choices(self) -> int:

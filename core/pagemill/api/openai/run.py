@@ -16,7 +16,7 @@ from pagemill.api.openai.batch import Batch
 from pagemill.api.openai.envelope import Envelope, system_fingerprint
 from pagemill.api.openai.fields import GenerationFields
 from pagemill.errors import ContextLengthError, ModelNotFoundError
-from pagemill.generation import GenerationRequest, SamplingParams
+from pagemill.generation import GenerationRequest, SamplingParams, TokenConstraint
 from pagemill.pool import LoadedModel
 
 
@@ -28,6 +28,7 @@ class Prompt(NamedTuple):
     token_ids: tuple[int, ...]
     text: str | None = None
     shown_special_tokens: frozenset[int] = frozenset()
+    constraint: TokenConstraint | None = None  # on the answer
 
 
 class Run(NamedTuple):
@@ -89,6 +90,7 @@ async def running(
                 sampling=replace(sampling, shown_special_tokens=prompt.shown_special_tokens),
                 n=body.num_choices,
                 priority=body.priority or 0,
+                constraint=prompt.constraint,
             )
             for index, prompt in enumerate(prompts)
         ]
