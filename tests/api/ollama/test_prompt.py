@@ -80,7 +80,7 @@ async def test_truncation_leaves_turns_that_strict_templates_take(name: str) -> 
     with pytest.raises(ContextLengthError):
         await chat_prompt(ChatRequest(model="fake", messages=messages), Options(), ToolUse(), model)
     body = ChatRequest(model="fake", messages=messages, truncate=True)
-    prompt = await chat_prompt(body, Options(num_predict=20), model)
+    prompt = await chat_prompt(body, Options(num_predict=20), ToolUse(), model)
     text = decode(model.tokenizer, prompt.token_ids)
     assert text.startswith("<|bos|>")
     assert "turn 10" in text

@@ -50,18 +50,21 @@ def read(source: TextSource, out: EventWriter, tools: ToolSchemas) -> Reading[No
 
 def _read_arguments(source: TextSource, out: EventWriter, name: str, tool: Mapping[str, Any] | None) -> Reading[None]:
     out.start_call(name)
-    before = "{"
-    while True:
+    before, unread = "{", ""
+    while not unread:
         yield from skip_space(source)
         if not (yield from accept(source, PARAMETER)):
             break
         key = yield from take_while(source, NAME)
-        yield from accept(source, ">")
-        out.arguments(f"{before}{json.dumps(key, ensure_ascii=False)}: ")
-        before = ", "
-        yield from _read_value(source, out, parameter_schema(tool, key))
-    if (yield from accept(source, FUNCTION_END)) or not source.exhausted:  # else it is cut off, and stays so
+        if (yield from accept(source, ">")):
+            out.arguments(f"{before}{json.dumps(key, ensure_ascii=False)}: ")
+            before = ", "
+            yield from _read_value(source, out, parameter_schema(tool, key))
+        else:
+            unread = PARAMETER + key
+    if (yield from accept(source, FUNCTION_END)) or not source.ended:  # else it is cut off, and stays so
         out.arguments("{}" if before == "{" else "}")
+        out.content(unread)
 
 
 def _read_value(source: TextSource, out: EventWriter, schema: Mapping[str, Any]) -> Reading[None]:
