@@ -1,23 +1,19 @@
-"""The app without a server: HTTP calls that go straight into it, so that the CLI has one way to talk to a model.
+"""A client of an app in this process: so the CLI has one way to talk to a model, with a server or without.
 
-Owns the exchange between one httpx request and the ASGI app in the same event loop. httpx's own ASGI transport hands
-over a body only when it is complete; this one streams.
+Owns no state.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import httpx
-from starlette.types import Message, Scope
 
+from pagemill.api.in_process import InProcessTransport
 from pagemill.bootstrap import build_app
 from pagemill.cli.server_client import ServerClient
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
-
     from pagemill.pool import ModelPool
     from pagemill.settings import Settings
 
@@ -32,74 +28,3 @@ async def in_process_client(settings: "Settings", pool: "ModelPool") -> AsyncIte
         client = httpx.AsyncClient(transport=InProcessTransport(app), base_url=BASE_URL, timeout=None)
         async with ServerClient(client, "this process") as server:
             yield server
-
-
-class InProcessTransport(httpx.AsyncBaseTransport):
-    """Carries requests to the app and streams its answers."""
-
-    def __init__(self, app: "Starlette") -> None:
-        self._app = app
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        exchange = _Exchange(self._app, _scope(request), await request.aread())
-        start = await exchange.next_message()
-        return httpx.Response(start["status"], headers=start.get("headers", []), stream=exchange, request=request)
-
-
-def _scope(request: httpx.Request) -> Scope:
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
-        "http_version": "1.1",
-        "method": request.method,
-        "scheme": request.url.scheme,
-        "path": request.url.path,
-        "raw_path": request.url.raw_path.split(b"?")[0],
-        "query_string": request.url.query,
-        "root_path": "",
-        "headers": [(name.lower(), value) for name, value in request.headers.raw],
-        "server": (request.url.host, None),
-        "client": None,
-    }
-
-
-class _Exchange(httpx.AsyncByteStream):
-    """One request's run of the app. Closing it before its end is the client going away."""
-
-    def __init__(self, app: "Starlette", scope: Scope, body: bytes) -> None:
-        self._request: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-        self._gone = asyncio.Event()
-        self._messages: asyncio.Queue[Message | None] = asyncio.Queue()  # None: the app returned or raised
-        self._running = asyncio.create_task(self._run(app, scope))
-
-    async def _run(self, app: "Starlette", scope: Scope) -> None:
-        try:
-            await app(scope, self._receive, self._messages.put)
-        finally:
-            self._messages.put_nowait(None)
-
-    async def _receive(self) -> Message:
-        if self._request:
-            return self._request.pop()
-        await self._gone.wait()
-        return {"type": "http.disconnect"}
-
-    async def next_message(self) -> Message:
-        """The app's next message; raises what the app raised."""
-        message = await self._messages.get()
-        if message is None:
-            await self._running
-            raise httpx.RemoteProtocolError("the answer ended early")
-        return message
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        more = True
-        while more:
-            message = await self.next_message()
-            more = message.get("more_body", False)
-            if message["body"]:
-                yield message["body"]
-
-    async def aclose(self) -> None:
-        self._gone.set()
-        await asyncio.wait([self._running])

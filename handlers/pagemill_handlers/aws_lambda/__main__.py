@@ -13,9 +13,9 @@ import sys
 from pagemill.errors import PagemillError
 from pagemill.settings import Settings, load_settings
 from pagemill_handlers.aws_lambda.settings import LambdaSettings, load_lambda_settings, max_concurrency
+from pagemill_handlers.logs import configure_logging
 
 API_VARIABLE = "AWS_LAMBDA_RUNTIME_API"
-LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"  # the time is the log stream's
 
 logger = logging.getLogger("pagemill_handlers.aws_lambda")
 
@@ -34,13 +34,6 @@ def main() -> int:
         logger.error("can't serve: %s", error)
         _report(address, error)
         return 1
-
-
-def configure_logging(level: str) -> None:
-    """Show our own records from `level` on, and those of libraries from WARNING on."""
-    logging.basicConfig(format=LOG_FORMAT, level=logging.WARNING, force=True)
-    for name in ("pagemill", "pagemill_handlers"):
-        logging.getLogger(name).setLevel(level.upper())
 
 
 def _serve(settings: Settings, own: LambdaSettings, address: str, num_pollers: int) -> int:
