@@ -106,13 +106,6 @@ def test_19_tags_lists_what_can_be_served(parrots: RunningServer) -> None:
     assert datetime.fromisoformat(model["modified_at"]).tzinfo is not None
 
 
-@pytest.mark.parametrize("path", ["/api/generate", "/api/chat"])
-@pytest.mark.parametrize("given", ["json", "yaml", {"type": "object"}, {}, 1])
-def test_a_format_is_refused_by_name_and_never_ignored(parrots: RunningServer, path: str, given: Any) -> None:
-    ask = question if path == "/api/generate" else conversation
-    assert error(parrots.post(path, ask("hi", format=given)), 400).startswith("format is not supported")
-
-
 def test_a_custom_template_is_refused_by_name(parrots: RunningServer) -> None:
     assert "template is not supported" in error(parrots.post("/api/generate", question("hi", template="{{ . }}")), 400)
 

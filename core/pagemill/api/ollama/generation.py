@@ -147,6 +147,7 @@ async def _running(pool: "ModelPool", generation: Generation) -> AsyncIterator[_
             request_id=generation.request_id,
             prompt_token_ids=prompt.token_ids,
             sampling=replace(sampling, shown_special_tokens=prompt.shown_special_tokens),
+            constraint=prompt.constraint,
         )
         with model.engine.generate(request) as engine_stream:
             yield _Run(model, engine_stream, prompt.token_ids, prompt.reader, load_s)

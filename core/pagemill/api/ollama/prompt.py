@@ -16,8 +16,10 @@ from pagemill.api.ollama.messages import template_messages
 from pagemill.api.ollama.options import Options
 from pagemill.api.ollama.requests import ChatRequest, GenerateRequest
 from pagemill.api.prompting import check_capabilities, encode, lacks, render_messages, thinking_variables
+from pagemill.api.structured_output import compiled, compiled_answer
 from pagemill.api.tools import ToolUse
 from pagemill.errors import ContextLengthError, InvalidRequestError
+from pagemill.generation import TokenConstraint
 
 if TYPE_CHECKING:
     from pagemill.pool import LoadedModel
@@ -33,6 +35,7 @@ class Prompt:
     max_tokens: int
     reader: AnswerReader = field(default_factory=AnswerReader)  # of the answer
     shown_special_tokens: frozenset[int] = frozenset()  # by which it goes
+    constraint: TokenConstraint | None = None  # on the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,8 @@ async def chat_prompt(body: ChatRequest, options: Options, tool_use: ToolUse, mo
         max_calls=None if tool_use.parallel else 1,
     )
     shown = model.marker_ids(has_tools=bool(tool_use.tools))
-    return replace(room.prompt(token_ids), reader=reader, shown_special_tokens=shown)
+    constraint = await compiled_answer(model, body.output_format(), prompt=text)
+    return replace(room.prompt(token_ids), reader=reader, shown_special_tokens=shown, constraint=constraint)
 
 
 def _without_oldest(
@@ -148,9 +152,11 @@ async def generate_prompt(body: GenerateRequest, options: Options, model: "Loade
             raise room.too_long(len(token_ids))
         token_ids = _without_middle(token_ids, room.truncated_length(), options.num_keep)
     if not uses_template or model.chat_template is None:
-        return room.prompt(token_ids)
+        return replace(room.prompt(token_ids), constraint=await compiled(model, body.output_format()))
     reader = AnswerReader(model.chat_template.message_format.parser(None, prompt=text))
-    return replace(room.prompt(token_ids), reader=reader, shown_special_tokens=model.marker_ids(has_tools=False))
+    shown = model.marker_ids(has_tools=False)
+    constraint = await compiled_answer(model, body.output_format(), prompt=text)
+    return replace(room.prompt(token_ids), reader=reader, shown_special_tokens=shown, constraint=constraint)
 
 
 def _without_middle(token_ids: tuple[int, ...], length: int, num_keep: int) -> tuple[int, ...]:

@@ -3,12 +3,15 @@
 Owns no state. Field names are Ollama's (`api/types.go`). A field that is not listed is refused by its name.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pagemill.api.prompting import lacks
 from pagemill.api.wire import WireModel, shown
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
 from pagemill.settings import Settings
+
+if TYPE_CHECKING:
+    from pagemill.prompts.structured_output.formats import JSONSchema
 
 ROLES = ("system", "user", "assistant", "tool")
 THINK_LEVELS = ("high", "medium", "low")
@@ -65,13 +68,25 @@ class ModelRequest(WireModel):
             raise InvalidRequestError(f"top_logprobs is {top}, but logprobs is not true", param="top_logprobs")
         return None
 
+    def output_format(self) -> "JSONSchema | None":
+        """What the content has to look like; None: like anything. Raises InvalidRequestError: the format is none."""
+        if self.format in (None, ""):
+            return None
+        from pagemill.prompts.structured_output.formats import JSON_OBJECT, JSONSchema
+
+        if self.format == "json":
+            return JSONSchema(JSON_OBJECT, "format")
+        if not isinstance(self.format, dict):
+            message = f'invalid format: {shown(self.format)} (must be "json" or a JSON schema)'
+            raise InvalidRequestError(message, param="format")
+        return JSONSchema.of(self.format, "format")
+
     def refuse_unsupported(self) -> None:
         """Raises InvalidRequestError for what this server can't do, in Ollama's words where it has them."""
         if isinstance(self.think, str) and self.think not in ("", *THINK_LEVELS):
             message = f'invalid think value: {self.think!r} (must be "high", "medium", "low", true, or false)'
             raise InvalidRequestError(message, param="think")
-        if self.format not in (None, ""):
-            raise UnsupportedParameterError(f"format is not supported, got {self.format!r}", param="format")
+        self.output_format()
         if self.shift:
             message = "shift: true is not supported: a generation ends where the context is full"
             raise UnsupportedParameterError(message, param="shift")

@@ -10,9 +10,9 @@ from pagemill.api.openai.logprobs import chat_logprobs, prompt_logprobs
 from pagemill.api.openai.messages import template_messages
 from pagemill.api.openai.run import Prompt, Run
 from pagemill.api.prompting import check_capabilities, encode, render_messages, thinking_variables
-from pagemill.api.structured_output import compiled
+from pagemill.api.structured_output import compiled_answer
 from pagemill.api.tools import read_tool_use, read_tools
-from pagemill.generation import Delta, FinishReason, SamplingParams, TokenConstraint, TokenLogprobs
+from pagemill.generation import Delta, FinishReason, SamplingParams, TokenLogprobs
 from pagemill.pool import LoadedModel
 from pagemill.prompts.message_events import Content, Event, Reasoning, ToolCallArguments, ToolCallStart
 
@@ -56,17 +56,10 @@ class ChatAnswer:
         # The template writes the special tokens, BOS included, so none are added unless the client insists.
         token_ids = await encode(model.tokenizer, self._prompt_text, add_special=bool(body.add_special_tokens))
         shown = model.marker_ids(has_tools=bool(tools.tools))
-        return [Prompt(token_ids, shown_special_tokens=shown, constraint=await self._constraint(model))]
-
-    async def _constraint(self, model: LoadedModel) -> TokenConstraint | None:
-        wanted = self._body.output_format()
-        if wanted is None or model.chat_template is None:
-            return None
-        from pagemill.prompts.structured_output.answers import within_answer
-
-        message_format = model.chat_template.message_format
-        answer = within_answer(message_format, wanted, prompt=self._prompt_text, continued=self._continued)
-        return await compiled(model, answer)
+        constraint = await compiled_answer(
+            model, body.output_format(), prompt=self._prompt_text, continued=self._continued
+        )
+        return [Prompt(token_ids, shown_special_tokens=shown, constraint=constraint)]
 
     def readers(self, run: Run) -> list[AnswerReader]:
         template, tools = run.model.chat_template, self._tool_use
