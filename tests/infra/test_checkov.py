@@ -1,9 +1,10 @@
-"""checkov over all of infra/ that it knows. What it is told to skip says why, and is nothing it would not have asked."""
+"""checkov over all of infra/ that it knows. What it is told to skip says why, and is nothing that it does not ask."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.targets import OVERLAYS
 from support.validators import INFRA, checkov, kustomize
 
@@ -36,7 +37,9 @@ def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize("report", ["cloudformation", "kubernetes"])
 def test_nothing_fails(report: str, request: pytest.FixtureRequest) -> None:
     result = request.getfixturevalue(report)
-    failed = [f"{item['check_id']} {item['resource']}: {item['check_name']}" for item in result["results"]["failed_checks"]]
+    failed = [
+        f"{item['check_id']} {item['resource']}: {item['check_name']}" for item in result["results"]["failed_checks"]
+    ]
     assert failed == []
     assert result["summary"]["parsing_errors"] == 0
     assert result["summary"]["passed"] > 50
@@ -65,4 +68,6 @@ def test_no_template_asks_for_a_skip_that_no_check_needs() -> None:
 def test_a_careless_template_would_fail(tmp_path: Path) -> None:
     careless = tmp_path / "template.yaml"
     careless.write_text((INFRA / "aws/lambda/template.yaml").read_text().replace("EnableKeyRotation: true", ""))
-    assert [item["check_id"] for item in checkov("cloudformation", [careless])["results"]["failed_checks"]] == ["CKV_AWS_7"]
+    assert [item["check_id"] for item in checkov("cloudformation", [careless])["results"]["failed_checks"]] == [
+        "CKV_AWS_7"
+    ]

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import chain
+from typing import Any
 
 import pytest
 from starlette.routing import Route
-from support.aws_calls import Json
-from support.targets import KEY, LAMBDAS, Target, targets
 
 from pagemill.api.middleware import OPEN_PATHS
 from pagemill.bootstrap import build_app, build_pool
@@ -16,13 +15,22 @@ from pagemill.settings import ENVIRONMENT_PREFIX, Settings, load_settings
 from pagemill.validated import fields
 from pagemill_handlers.aws_lambda.settings import PREFIX as LAMBDA_PREFIX
 from pagemill_handlers.aws_lambda.settings import load_lambda_settings
+from support.aws_calls import Json
+from support.targets import KEY, LAMBDAS, Target, targets
 
-TARGETS = [pytest.param(target, id=target.name) for target in targets()]
-SERVERS = [item for item in TARGETS if item.values[0].port is not None]
-PROBED = [item for item in TARGETS if item.values[0].probes]
-IN_CONTAINERS = [item for item in TARGETS if item.values[0].grace_s is not None]
-LIMITED = [item for item in TARGETS if item.values[0].concurrency is not None]
-FUNCTIONS = [item for item in TARGETS if item.values[0].name in LAMBDAS]
+ALL = tuple(targets())
+
+
+def those(*chosen: Target) -> list[Any]:
+    return [pytest.param(target, id=target.name) for target in chosen]
+
+
+TARGETS = those(*ALL)
+SERVERS = those(*(target for target in ALL if target.port is not None))
+PROBED = those(*(target for target in ALL if target.probes))
+IN_CONTAINERS = those(*(target for target in ALL if target.grace_s is not None))
+LIMITED = those(*(target for target in ALL if target.concurrency is not None))
+FUNCTIONS = those(*(target for target in ALL if target.name in LAMBDAS))
 
 
 def settings_of(target: Target) -> Settings:
@@ -79,7 +87,7 @@ def test_probes_ask_the_port_on_which_the_process_listens(target: Target) -> Non
 
 @pytest.mark.parametrize("target", PROBED)
 def test_a_live_process_is_not_killed_while_it_loads(target: Target) -> None:
-    """The startup probe waits minutes; only when it has passed does the liveness probe, which is fast, begin to count."""
+    """The startup probe waits for minutes; the liveness probe, which does not, begins to count when it has passed."""
     startup = target.probes[0]
     allowed_s = startup.get("initialDelaySeconds", 0) + startup.get("periodSeconds", 10) * startup["failureThreshold"]
     assert startup["httpGet"]["path"] == "/readyz"

@@ -95,7 +95,8 @@ def _typed(value: Any, shape: Shape) -> Any:
     match shape.type_name:
         case "structure" if isinstance(value, dict):
             return {
-                name: _typed(item, shape.members[name]) if name in shape.members else item for name, item in value.items()
+                name: _typed(item, shape.members[name]) if name in shape.members else item
+                for name, item in value.items()
             }
         case "list" if isinstance(value, list):
             return [_typed(item, shape.member) for item in value]

@@ -1,4 +1,4 @@
-"""CloudFormation templates as data: read with their intrinsic functions, and resolved to what a deployment would ask for.
+"""CloudFormation templates as data: with their intrinsic functions, and resolved to what a deployment would ask for.
 
 Owns no state. Knows the functions that our templates use; one that it does not know is a KeyError. What only a real
 deployment knows (ARNs, names of other resources) is made up in the right form, so that validators accept it.
@@ -57,7 +57,7 @@ def translated(template: Json, scratch: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Resolver:
-    """Resolves a template with parameters; those that are not given have their defaults, or an example of their type."""
+    """Resolves a template with parameters; those that are not given have their defaults."""
 
     template: Json
     given: Mapping[str, Any] = field(default_factory=dict)
@@ -69,10 +69,6 @@ class Resolver:
             for name, resource in self.template["Resources"].items()
             if "Condition" not in resource or self._condition(resource["Condition"])
         }
-
-    def of_type(self, kind: str) -> dict[str, Json]:
-        """The properties of the resources of a type, by logical id."""
-        return {name: item["Properties"] for name, item in self.resources().items() if item["Type"] == kind}
 
     def resolve(self, value: Any) -> Any:
         if isinstance(value, list):

@@ -138,6 +138,4 @@ def _container_target(name: str, spec: Json, around: Mapping[str, str], grace_s:
     (port,) = container["ports"]
     own = {item["name"]: item.get("value", KEY) for item in container.get("env", ())}
     probes = tuple(probe for kind in ("startup", "readiness", "liveness") if (probe := container.get(f"{kind}Probe")))
-    return Target(
-        name, {**around, **own}, port["containerPort"], probes, grace_s, spec.get("containerConcurrency")
-    )
+    return Target(name, {**around, **own}, port["containerPort"], probes, grace_s, spec.get("containerConcurrency"))

@@ -25,7 +25,7 @@ def checkov(framework: str, paths: Sequence[Path]) -> Any:
     """checkov's report on the files. It looks at nothing outside them."""
     program = INFRA_BIN / "checkov"
     assert program.exists(), f"{program} is missing: `make test` installs infra/requirements.txt there"
-    command = [program, "--framework", framework, "--output", "json", "--skip-download"]
+    command: list[str | Path] = [program, "--framework", framework, "--output", "json", "--skip-download"]
     for path in paths:
         command += ["--file", path]
     environment = clean_environment() | {"PATH": f"{INFRA_BIN}:{os.environ['PATH']}", "LOG_LEVEL": "ERROR"}

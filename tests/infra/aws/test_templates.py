@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from support.aws_calls import CREATIONS, creation_errors
 from support.cloudformation import Resolver, read_template, translated
 from support.targets import AWS_PARAMETERS
@@ -16,6 +17,14 @@ TEMPLATES = sorted((INFRA / "aws").glob("*/template.yaml"))
 SAM = [path for path in TEMPLATES if "Transform: AWS::Serverless" in path.read_text()]
 BY_FOLDER = [pytest.param(path, id=path.parent.name) for path in TEMPLATES]
 SAM_BY_FOLDER = [pytest.param(path, id=path.parent.name) for path in SAM]
+LAMBDA = INFRA / "aws/lambda/template.yaml"
+OPTIONS = {
+    "ApiKeySecretArn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:pagemill-abcdef",
+    "ApiKeySecretVersionId": "11111111-2222-3333-4444-555555555555",
+    "AlarmTopicArn": "arn:aws:sns:eu-central-1:123456789012:alarms",
+    "ModelBucket": "models-of-ours",
+    "ModelKey": "llama/model.gguf",
+}
 LINT = Path(sys.executable).with_name("cfn-lint")
 # SAM's translator replaces references to this by its value, so nothing refers to it afterwards.
 TRANSLATED_AWAY = ["--ignore-checks", "W2001"]
@@ -26,8 +35,9 @@ def cfn_lint(path: Path, *options: str) -> str:
     return done.stdout + done.stderr
 
 
-def parameters(path: Path) -> dict[str, Any]:
-    return dict(AWS_PARAMETERS[path.parent.name])
+def resolved(path: Path, **given: Any) -> dict[str, Any]:
+    """The template's resources, deployed with these parameters beside those that it must have."""
+    return Resolver(read_template(path), {**AWS_PARAMETERS[path.parent.name], **given}).resources()
 
 
 @pytest.mark.parametrize("path", BY_FOLDER)
@@ -55,7 +65,7 @@ def test_the_apis_take_what_cloudformation_asks_of_them(path: Path, with_options
     template = read_template(path)
     if path in SAM:
         template = read_template(translated(template, tmp_path))
-    given = parameters(path) | (OPTIONS if with_options else {})
+    given = {**AWS_PARAMETERS[path.parent.name], **(OPTIONS if with_options else {})}
     refused, num_checked = {}, 0
     for name, resource in Resolver(template, given).resources().items():
         if resource["Type"] in CREATIONS:
@@ -64,15 +74,6 @@ def test_the_apis_take_what_cloudformation_asks_of_them(path: Path, with_options
                 refused[name] = errors
     assert refused == {}
     assert num_checked >= 5
-
-
-OPTIONS = {
-    "ApiKeySecretArn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:pagemill-abcdef",
-    "ApiKeySecretVersionId": "11111111-2222-3333-4444-555555555555",
-    "AlarmTopicArn": "arn:aws:sns:eu-central-1:123456789012:alarms",
-    "ModelBucket": "models-of-ours",
-    "ModelKey": "llama/model.gguf",
-}
 
 
 @pytest.mark.parametrize("path", BY_FOLDER)
@@ -101,7 +102,7 @@ def test_no_policy_allows_every_action_or_an_unexplained_everything(path: Path) 
         "cloudwatch:PutMetricData",
     }
     num_statements = 0
-    for name, resource in Resolver(read_template(path), parameters(path) | OPTIONS).resources().items():
+    for name, resource in resolved(path, **OPTIONS).items():
         properties = resource["Properties"]
         documents = [policy["PolicyDocument"] for policy in properties.get("Policies", ())]
         documents += [properties["PolicyDocument"]] if "PolicyDocument" in properties else []
@@ -117,7 +118,7 @@ def test_no_policy_allows_every_action_or_an_unexplained_everything(path: Path) 
 
 @pytest.mark.parametrize("path", SAM_BY_FOLDER)
 def test_a_deployment_is_rolled_back_by_alarms_on_the_alias_that_it_moves(path: Path) -> None:
-    resources = Resolver(read_template(path), parameters(path)).resources()
+    resources = resolved(path)
     function = resources["Function"]["Properties"]
     alias = f"pagemill:{function['AutoPublishAlias']}"
     watched = function["DeploymentPreference"]["Alarms"]
@@ -129,8 +130,7 @@ def test_a_deployment_is_rolled_back_by_alarms_on_the_alias_that_it_moves(path: 
 
 
 def test_without_a_key_the_function_url_asks_for_iam_and_nobody_is_let_in() -> None:
-    resolver = Resolver(read_template(INFRA / "aws/lambda/template.yaml"), AWS_PARAMETERS["lambda"])
-    resources = resolver.resources()
+    resources = resolved(LAMBDA)
     function = resources["Function"]["Properties"]
     assert function["FunctionUrlConfig"] == {"AuthType": "AWS_IAM", "InvokeMode": "RESPONSE_STREAM"}
     assert "PAGEMILL_API_KEY" not in function["Environment"]["Variables"]
@@ -138,39 +138,36 @@ def test_without_a_key_the_function_url_asks_for_iam_and_nobody_is_let_in() -> N
 
 
 def test_with_a_key_the_url_is_open_and_the_process_asks_for_the_key_of_that_version() -> None:
-    resolver = Resolver(read_template(INFRA / "aws/lambda/template.yaml"), AWS_PARAMETERS["lambda"] | OPTIONS)
-    resources = resolver.resources()
+    resources = resolved(LAMBDA, **OPTIONS)
     function = resources["Function"]["Properties"]
     assert function["FunctionUrlConfig"]["AuthType"] == "NONE"
     assert function["Environment"]["Variables"]["PAGEMILL_API_KEY"] == (
-        "{{resolve:secretsmanager:" + OPTIONS["ApiKeySecretArn"] + ":SecretString:::" + OPTIONS["ApiKeySecretVersionId"] + "}}"
+        f"{{{{resolve:secretsmanager:{OPTIONS['ApiKeySecretArn']}:SecretString:::{OPTIONS['ApiKeySecretVersionId']}}}}}"
     )
     assert resources["PublicUrl"]["Properties"]["FunctionUrlAuthType"] == "NONE"
     assert resources["PublicInvoke"]["Properties"]["InvokedViaFunctionUrl"] is True
 
 
 def test_the_function_may_read_the_model_it_fetches_and_nothing_else() -> None:
-    resolver = Resolver(read_template(INFRA / "aws/lambda/template.yaml"), AWS_PARAMETERS["lambda"] | OPTIONS)
-    policies = {item["PolicyName"]: item for item in resolver.of_type("AWS::IAM::Role")["Role"]["Policies"]}
+    resources = resolved(LAMBDA, **OPTIONS)
+    policies = {item["PolicyName"]: item for item in resources["Role"]["Properties"]["Policies"]}
     statements = policies["read-the-model"]["PolicyDocument"]["Statement"]
     assert [item["Resource"] for item in statements] == [
         "arn:aws:s3:::models-of-ours/llama/model.gguf*",
         "arn:aws:s3:::models-of-ours",
     ]
-    variables = resolver.resources()["Function"]["Properties"]["Environment"]["Variables"]
+    variables = resources["Function"]["Properties"]["Environment"]["Variables"]
     assert variables["PAGEMILL_MODEL"] == "s3://models-of-ours/llama/model.gguf"
 
 
 def test_managed_instances_take_as_many_requests_as_the_engine_runs() -> None:
-    path = INFRA / "aws/lambda-managed-instances/template.yaml"
-    resolver = Resolver(read_template(path), AWS_PARAMETERS["lambda-managed-instances"] | {"MaxNumSeqs": 24})
-    function = resolver.resources()["Function"]["Properties"]
+    function = resolved(INFRA / "aws/lambda-managed-instances/template.yaml", MaxNumSeqs=24)["Function"]["Properties"]
     assert function["CapacityProviderConfig"]["PerExecutionEnvironmentMaxConcurrency"] == 24
     assert function["Environment"]["Variables"]["PAGEMILL_MAX_NUM_SEQS"] == 24
 
 
 def test_the_sagemaker_endpoint_goes_down_to_nothing_and_comes_back_when_somebody_asks() -> None:
-    resources = Resolver(read_template(INFRA / "aws/sagemaker/template.yaml"), AWS_PARAMETERS["sagemaker"]).resources()
+    resources = resolved(INFRA / "aws/sagemaker/template.yaml")
     (variant,) = resources["EndpointConfig"]["Properties"]["ProductionVariants"]
     assert variant["ManagedInstanceScaling"]["MinInstanceCount"] == 0
     assert resources["Copies"]["Properties"]["MinCapacity"] == 0

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from google.cloud import run_v2
 from google.protobuf import json_format
+
 from support.targets import CLOUD_RUN, FILLED_IN, cloud_run_service
 
 Json = dict[str, Any]
 
 
 def as_api_service(service: Json) -> Json:
-    """The same service as the v2 API has it. What has no counterpart there is a KeyError: it would be ignored, or refused."""
+    """The same service as the v2 API has it. What has no counterpart there is an error, since it would be ignored."""
     (traffic,) = service["spec"]["traffic"]
     assert traffic == {"latestRevision": True, "percent": 100}
     return {
@@ -44,7 +45,8 @@ def _template(template: Json) -> Json:
         made["nodeSelector"] = {"accelerator": selector["run.googleapis.com/accelerator"]}
         redundancy_off = notes.pop("run.googleapis.com/gpu-zonal-redundancy-disabled")
         made["gpuZonalRedundancyDisabled"] = redundancy_off == "true"
-    assert not notes and not spec, f"unknown: {[*notes, *spec]}"
+    unknown = [*notes, *spec]
+    assert not unknown, f"unknown: {unknown}"
     return made
 
 
@@ -70,7 +72,10 @@ def _variable(item: Json) -> Json:
 def _volume(volume: Json) -> Json:
     csi = volume["csi"]
     assert csi["driver"] == "gcsfuse.run.googleapis.com"
-    return {"name": volume["name"], "gcs": {"bucket": csi["volumeAttributes"]["bucketName"], "readOnly": csi["readOnly"]}}
+    return {
+        "name": volume["name"],
+        "gcs": {"bucket": csi["volumeAttributes"]["bucketName"], "readOnly": csi["readOnly"]},
+    }
 
 
 def parsed(service: Json) -> Any:

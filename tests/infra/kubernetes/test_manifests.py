@@ -1,5 +1,6 @@
 """What kustomize makes of infra/kubernetes: valid by Kubernetes' schemas and those of the operators, and safe."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ import yaml
 from cloudcoil.models.keda import v1alpha1 as keda
 from cloudcoil.models.knative_serving.serving import v1 as knative
 from cloudcoil.models.prometheus_operator import v1 as prometheus
-from support.targets import OVERLAYS, manifests
-from support.validators import INFRA, kustomize
 
 from pagemill.api.operations import metrics
+from support.targets import OVERLAYS, manifests
+from support.validators import INFRA, kustomize
 
 Json = dict[str, Any]
 ROOM = INFRA / "kubernetes"
@@ -195,8 +196,8 @@ def test_keda_scales_the_deployment_by_metrics_that_exist(everything: list[Json]
     assert scaled["scaleTargetRef"]["name"] == by_kind["Deployment"]["metadata"]["name"]
     assert "replicas" not in by_kind["Deployment"]["spec"]  # two would decide, and every deployment undo the other's
     (trigger,) = scaled["triggers"]
-    gauges = {family.name for family in metrics.EngineCollector(lambda: []).collect()}
-    used = {word for word in trigger["metadata"]["query"].replace("(", " ").replace("{", " ").split() if "pagemill_" in word}
+    gauges = {family.name for family in metrics.EngineCollector(list).collect()}
+    used = set(re.findall(r"pagemill_\w+", trigger["metadata"]["query"]))
     assert used
     assert used <= gauges
     settings = by_kind["ConfigMap"]["data"]

@@ -4,9 +4,9 @@ import importlib.util
 from typing import Any
 
 import pytest
-from support.targets import RUNPOD, runpod_definition
 
 from pagemill.settings import load_settings
+from support.targets import RUNPOD, runpod_definition
 
 Json = dict[str, Any]
 # RunPod publishes no schema as a package. These are the fields of `POST /v1/templates` of its REST API, and of
