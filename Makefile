@@ -4,6 +4,7 @@
 PYTHON ?= python3
 MODEL ?= grist
 ARGS ?=
+IMAGES ?= cpu lambda-cpu gpu ray
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +18,7 @@ SERVED := $(if $(wildcard $(MODEL)/config.json),$(PAGED),$(SERVING))
 # llama.cpp is compiled without its image tools, which Pagemill does not use: that saves a minute.
 PIP_INSTALL := CMAKE_ARGS="-DLLAVA_BUILD=OFF $(CMAKE_ARGS)" $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: help install serve test test-fast lint bench clean
+.PHONY: help install serve test test-fast lint bench images images-test clean
 .DELETE_ON_ERROR:
 
 help:
@@ -27,6 +28,8 @@ help:
 	@echo "make test-fast                   the tests that take no more than a few seconds each"
 	@echo "make lint                        ruff, mypy, import-linter"
 	@echo "make bench                       the load tests; ARGS go to load_tests.compare"
+	@echo "make images [IMAGES=...]         build the images with docker, podman or buildah; ARGS go to images.build"
+	@echo "make images-test [IMAGES=...]    build them without a registry, and run them (root, on Debian)"
 	@echo "make clean                       remove caches and build outputs (not $(VENV) and $(INFRA))"
 
 install: $(SERVING)
@@ -52,6 +55,13 @@ bench: $(DEVELOPING)
 	$(BIN)/python -m load_tests.engine_cost
 	$(BIN)/python -m load_tests.cold_start
 	$(BIN)/python -m load_tests.compare $(ARGS)
+
+images:
+	PYTHONPATH=core $(PYTHON) -m images.build $(IMAGES) $(ARGS)
+
+# Needs the Debian packages buildah and mmdebstrap, and qemu-user-static for a CPU without AVX-512.
+images-test: $(DEVELOPING)
+	IMAGES_UNDER_TEST="$(IMAGES)" $(BIN)/python -m pytest tests/images $(ARGS)
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
