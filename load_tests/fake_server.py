@@ -16,7 +16,7 @@ from pagemill.cli.logs import configure_logging
 from pagemill.engine.engine import Engine
 from pagemill.pool import LoadedModel, ModelPool
 from pagemill.settings import Settings, load_settings
-from pagemill.store.references import ModelReference, resolve
+from pagemill.store.references import ModelReference, Reference, resolve
 
 
 def make_pool(settings: Settings) -> ModelPool:
@@ -25,7 +25,8 @@ def make_pool(settings: Settings) -> ModelPool:
     sentence = (*DEFAULT_REPLY[:-1], ord(" "))
     text = (sentence * (max_model_len // len(sentence) + 1))[:max_model_len]
 
-    async def load(reference: ModelReference) -> LoadedModel:
+    async def load(reference: Reference) -> LoadedModel:
+        assert isinstance(reference, ModelReference)
         backend = FakeBackend(
             reply=lambda prompt: text,
             max_model_len=max_model_len,

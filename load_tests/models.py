@@ -101,9 +101,9 @@ def model_path(size: str, quantization: Quantization = "Q8_0") -> Path:
 def find_model(name: str) -> Path:
     """The demo model, a random one by its size and perhaps its quantization (88M, 0.6B:Q4_K_M), or a file by path."""
     if name == "grist":
-        from pagemill.store.references import resolve
+        from pagemill.store.references import resolve_local
 
-        return resolve("grist").path
+        return resolve_local("grist").path
     size, _, quantization = name.partition(":")
     if size not in shapes():
         return Path(name).resolve()

@@ -15,7 +15,7 @@ from pagemill.bootstrap import build_app, build_pool, load_backend, load_model
 from pagemill.errors import ModelLoadError, ModelNotFoundError, SettingsError
 from pagemill.generation import GenerationRequest, SamplingParams
 from pagemill.settings import Settings
-from pagemill.store.references import ModelReference, resolve
+from pagemill.store.references import ModelReference, resolve_local
 
 
 def settings_of(**values: Any) -> Settings:
@@ -23,7 +23,7 @@ def settings_of(**values: Any) -> Settings:
 
 
 async def test_load_model_gives_an_engine_that_generates() -> None:
-    model = await load_model(resolve("fake"), settings_of(max_num_seqs=3, max_model_len=100))
+    model = await load_model(resolve_local("fake"), settings_of(max_num_seqs=3, max_model_len=100))
     try:
         assert (model.engine.max_num_seqs, model.engine.max_model_len) == (3, 100)
         assert model.load_duration_s > 0
@@ -39,7 +39,7 @@ async def test_load_model_gives_an_engine_that_generates() -> None:
 async def test_the_chat_template_file_replaces_the_models_own(tmp_path: Path) -> None:
     path = tmp_path / "template.jinja"
     path.write_text("{{ bos_token }}{% for m in messages %}[{{ m.content }}]{% endfor %}")
-    model = await load_model(resolve("fake"), settings_of(chat_template=str(path)))
+    model = await load_model(resolve_local("fake"), settings_of(chat_template=str(path)))
     try:
         assert model.chat_template is not None
         assert model.chat_template.render([{"role": "user", "content": "hé"}]) == "<|bos|>[hé]"
@@ -68,17 +68,17 @@ def test_a_model_that_is_nowhere_is_refused_before_anything_starts() -> None:
 
 def test_a_backend_that_can_not_load_the_format_says_so() -> None:
     with pytest.raises(ModelLoadError, match=r"fake.*gguf"):
-        load_backend(resolve("fake"), settings_of(backend="gguf"))
+        load_backend(resolve_local("fake"), settings_of(backend="gguf"))
 
 
 def test_the_fake_backend_can_stand_in_for_any_model() -> None:
-    backend = load_backend(resolve("grist"), settings_of(model="grist", backend="fake"))
+    backend = load_backend(resolve_local("grist"), settings_of(model="grist", backend="fake"))
     assert isinstance(backend, FakeBackend)
     backend.close()
 
 
 def test_auto_chooses_the_gguf_backend_for_a_gguf_file() -> None:
-    backend = load_backend(resolve("grist"), settings_of(model="grist", max_num_seqs=1, max_model_len=64, threads=1))
+    backend = load_backend(resolve_local("grist"), settings_of(model="grist", max_num_seqs=1, max_model_len=64, threads=1))
     try:
         assert backend.info.format == "gguf"
         assert backend.max_model_len == 64
@@ -118,13 +118,13 @@ async def wait_for(condition: object) -> None:
 
 def test_settings_that_the_chosen_backend_does_not_have_are_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     settings = Settings(max_num_seqs=1, max_model_len=64, mlock=False, device="cpu", enforce_eager=True)
-    load_backend(resolve("grist"), settings).close()
+    load_backend(resolve_local("grist"), settings).close()
     [warning] = [record.getMessage() for record in caplog.records if "of no effect" in record.getMessage()]
     assert warning == "of no effect on the gguf backend, they are for paged: device, enforce_eager"
 
 
 async def test_the_event_loop_turns_while_a_model_loads(slow_loads: SlowLoads) -> None:
-    loading = asyncio.create_task(load_model(resolve("fake"), settings_of()))
+    loading = asyncio.create_task(load_model(resolve_local("fake"), settings_of()))
     await asyncio.sleep(0.05)
     assert not loading.done()
     slow_loads.release.set()
@@ -134,7 +134,7 @@ async def test_the_event_loop_turns_while_a_model_loads(slow_loads: SlowLoads) -
 
 
 async def test_a_cancelled_load_closes_its_backend(slow_loads: SlowLoads) -> None:
-    loading = asyncio.create_task(load_model(resolve("fake"), settings_of()))
+    loading = asyncio.create_task(load_model(resolve_local("fake"), settings_of()))
     await wait_for(lambda: slow_loads.threads)
     loading.cancel()
     with pytest.raises(asyncio.CancelledError):

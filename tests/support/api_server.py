@@ -21,7 +21,7 @@ from pagemill.engine.engine import Engine, EngineConfig
 from pagemill.pool import LoadedModel, ModelPool
 from pagemill.prompts.chat_template import ChatTemplate
 from pagemill.settings import Settings
-from pagemill.store.references import ModelReference
+from pagemill.store.references import ModelReference, Reference
 
 STARTED_WITHIN_S = 20.0
 
@@ -93,7 +93,8 @@ def running_server(
     engines: list[Engine] = []
     checked = Settings(model="fake", **{"drain_timeout_s": 1.0, **settings})
 
-    async def load(reference: ModelReference) -> LoadedModel:
+    async def load(reference: Reference) -> LoadedModel:
+        assert isinstance(reference, ModelReference)
         await asyncio.sleep(load_delay_s)
         engine = Engine(backend, config or EngineConfig())
         engine.start()

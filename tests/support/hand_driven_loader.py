@@ -8,7 +8,7 @@ from pathlib import Path
 from pagemill.backends.fake import FakeBackend
 from pagemill.engine.engine import Engine
 from pagemill.pool import LoadedModel, ModelPool
-from pagemill.store.references import ModelReference
+from pagemill.store.references import ModelReference, Reference
 
 SHORT_S = 0.03
 FOREVER = -1.0
@@ -30,7 +30,8 @@ class Loader:
         self.max_running = 0
         self.backends: list[FakeBackend] = []
 
-    async def __call__(self, reference: ModelReference) -> LoadedModel:
+    async def __call__(self, reference: Reference) -> LoadedModel:
+        assert isinstance(reference, ModelReference)
         self.calls.append(reference.name)
         self.num_running += 1
         self.max_running = max(self.max_running, self.num_running)

@@ -17,7 +17,7 @@ from pagemill.engine.engine import Engine
 from pagemill.pool import LoadedModel, ModelPool
 from pagemill.prompts.chat_template import ChatTemplate
 from pagemill.settings import Settings
-from pagemill.store.references import ModelReference
+from pagemill.store.references import ModelReference, Reference
 from pagemill_handlers.aws_lambda.runtime import Runtime
 from pagemill_handlers.aws_lambda.settings import LambdaSettings
 from support.api_server import fake_reference
@@ -50,7 +50,8 @@ def fake_app(
     """The whole app on the backend, its pool, and the engines that it will have loaded."""
     engines: list[Engine] = []
 
-    async def load(reference: ModelReference) -> LoadedModel:
+    async def load(reference: Reference) -> LoadedModel:
+        assert isinstance(reference, ModelReference)
         if before_load is not None:
             await before_load()
         engine = Engine(backend)

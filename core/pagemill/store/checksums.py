@@ -32,6 +32,7 @@ CRCS = {
     "CRC32C": CRC(32, 0x82F63B78),
     "CRC64NVME": CRC(64, 0x9A6C9329AC4BC9B5),
 }
+NUM_BYTES = {"SHA256": 32, "SHA1": 20, "CRC32": 4, "CRC32C": 4, "CRC64NVME": 8}
 CRCFunction = Callable[[memoryview, int], int]  # (data, CRC of what was before it) -> CRC of both
 
 

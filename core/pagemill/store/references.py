@@ -60,6 +60,8 @@ class ModelReference:
 
     def files(self) -> list[Path]:
         """All that decide how the model answers: the weights, and a folder's configuration and tokenizer."""
+        if self.format == "fake":
+            return []
         others = _config_files(self.path) if self.format == "safetensors" else []
         return [*others, *self.weight_files()]
 
@@ -80,8 +82,15 @@ class ModelReference:
 
 
 def resolve(model: str, served_model_name: Sequence[str] = (), *, backend: str = "auto") -> Reference:
-    """The model of that name (`grist`, `grist:latest`, `fake`), in that .gguf file or folder, or at that place in S3,
-    which is not asked.
+    """The model of that name, file or folder (`resolve_local`), or at that place in S3, which is not asked."""
+    base = model.removesuffix(f":{DEFAULT_TAG}")
+    if base.startswith(S3_SCHEME):
+        return _remote(base, served_model_name)
+    return resolve_local(model, served_model_name, backend=backend)
+
+
+def resolve_local(model: str, served_model_name: Sequence[str] = (), *, backend: str = "auto") -> ModelReference:
+    """The model of that name (`grist`, `grist:latest`, `fake`), in that .gguf file, or in that folder.
 
     Clients may call it by any of `served_model_name` if given, else by its own name (and its path as it was given),
     each with or without the tag `:latest`. `backend` is the setting: the demo model is here in the forms of all.
@@ -95,8 +104,6 @@ def resolve(model: str, served_model_name: Sequence[str] = (), *, backend: str =
         return _fake(served_model_name)
     if base == DEMO_MODEL:
         return _demo(model, served_model_name or (DEMO_MODEL,), backend)
-    if base.startswith(S3_SCHEME):
-        return _remote(base, served_model_name)
     path = Path(model).expanduser()
     if path.is_dir():
         return folder_reference(path, served_model_name or (path.resolve().name, model))

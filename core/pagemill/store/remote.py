@@ -27,9 +27,6 @@ class RemoteReference:
         """None for a prefix, which may hold either."""
         return "gguf" if self.location.is_file else None
 
-    def digest(self) -> None:
-        return None
-
 
 class FetchOptions(NamedTuple):
     """The settings of a fetch."""

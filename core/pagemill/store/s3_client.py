@@ -4,6 +4,7 @@ The only module beside `s3_errors` that imports boto3 and botocore, whose chain 
 An `S3Client` may be used by several threads. Every call is tried again when the failure may pass, except `open_range`.
 """
 
+import base64
 import re
 import threading
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import boto3
 from botocore.config import Config
 
 from pagemill.errors import ModelLoadError, ModelNotFoundError
+from pagemill.store.checksums import NUM_BYTES
 from pagemill.store.patience import Patience
 from pagemill.store.s3_errors import FAILURES, CutError, SizeError, may_pass, translated
 from pagemill.store.s3_location import S3Location
@@ -76,8 +78,6 @@ class S3Client:
         try:
             self._s3: Any = boto3.session.Session().client("s3", config=config)
         except FAILURES as error:
-            raise ModelLoadError(f"can't use S3: {error}") from error
-        except ValueError as error:  # of an endpoint that is no URL
             raise ModelLoadError(f"can't use S3: {error}") from error
         self._max_retries = max_retries
         self._stopped = stopped
@@ -191,6 +191,8 @@ def _stored_checksums(answer: dict[str, Any], location: S3Location) -> list[Stor
         value = answer.get(f"Checksum{algorithm}")
         if value:
             text, _, num_parts = value.partition("-")
+            if len(base64.b64decode(text)) != NUM_BYTES[algorithm]:
+                raise CutError("the answer's headers are cut")
             whole = not in_parts or algorithm == "CRC64NVME" or answer.get("ChecksumType") == "FULL_OBJECT"
             if num_parts.isdecimal():
                 found.append(StoredChecksum(algorithm, text, int(num_parts)))

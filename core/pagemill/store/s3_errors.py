@@ -11,6 +11,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
     ResponseStreamingError,
     SSLError,
+    ValidationError,
 )
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
@@ -18,7 +19,8 @@ from urllib3.exceptions import HTTPError
 from pagemill.errors import ModelLoadError, ModelNotFoundError, PagemillError
 from pagemill.store.s3_location import S3Location
 
-FAILURES = (BotoCoreError, ClientError, HTTPError, ResponseParserError, OSError)  # all that a call can raise
+# All that a call can raise. A ValueError is of a header that makes no sense, such as half a date: the answer was cut.
+FAILURES = (BotoCoreError, ClientError, HTTPError, ResponseParserError, OSError, ValueError)
 BUSY_CODES = frozenset({"SlowDown", "InternalError", "RequestTimeout", "ServiceUnavailable", "Throttling"})
 BUSY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 ON_THE_WAY = (
@@ -29,6 +31,7 @@ ON_THE_WAY = (
     ResponseParserError,
     HTTPError,
     OSError,
+    ValueError,
 )
 CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role of this machine"
 
@@ -53,7 +56,7 @@ def may_pass(error: Exception) -> bool:
     """Whether the same request may succeed a little later."""
     if isinstance(error, ClientError):
         return _status(error) in BUSY_STATUSES or _code(error) in BUSY_CODES
-    return isinstance(error, ON_THE_WAY) and not isinstance(error, SSLError)
+    return isinstance(error, ON_THE_WAY) and not isinstance(error, (SSLError, ValidationError))
 
 
 def translated(error: Exception, location: S3Location) -> PagemillError:

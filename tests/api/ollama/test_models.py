@@ -9,7 +9,7 @@ import pytest
 
 from pagemill.api.ollama.models import human_number
 from pagemill.backends.fake import FakeBackend
-from pagemill.store.references import resolve
+from pagemill.store.references import resolve_local
 from support.api_server import Serve
 from support.ollama_requests import error
 
@@ -148,7 +148,7 @@ def test_numbers_are_found_where_newer_and_larger_models_have_them(serve: Serve)
 def test_tags_know_a_folder_that_is_still_loading(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"of 11 bytes")
-    server = serve(reference=resolve(str(tmp_path)), wait_ready=False, load_delay_s=1.0)
+    server = serve(reference=resolve_local(str(tmp_path)), wait_ready=False, load_delay_s=1.0)
     (model,) = server.get("/api/tags").json()["models"]
     assert (model["size"], model["details"]["format"]) == (11, "safetensors")
 
@@ -186,7 +186,7 @@ def test_tags_know_a_model_that_has_been_unloaded(serve: Serve, backend: FakeBac
 def test_tags_list_a_model_that_is_still_loading(serve: Serve, tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
     path.write_bytes(b"GGUF and more")
-    server = serve(reference=resolve(str(path)), wait_ready=False, load_delay_s=1.0)
+    server = serve(reference=resolve_local(str(path)), wait_ready=False, load_delay_s=1.0)
     (model,) = server.get("/api/tags").json()["models"]
     assert (model["name"], model["size"]) == ("tiny:latest", 13)
     assert model["details"] == {

@@ -10,7 +10,7 @@ import pytest
 
 from pagemill.backends.gguf.library import load_kernels, load_library
 from pagemill.errors import ModelLoadError
-from pagemill.store.references import resolve
+from pagemill.store.references import resolve_local
 
 UNTOUCHED = -1  # the level of no line
 
@@ -33,7 +33,7 @@ class Load:
 
 def lines_of(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
     """What is logged of one load that succeeds."""
-    load = Load(resolve("grist").path)
+    load = Load(resolve_local("grist").path)
     with caplog.at_level(level, logger="pagemill"):
         pointer, errors = load_library().attempt(load)
     assert pointer is not None
@@ -55,7 +55,7 @@ def test_every_line_is_logged_when_debugging(caplog: pytest.LogCaptureFixture) -
 
 def test_a_load_that_fails_is_tried_again_for_its_reason(tmp_path: Path) -> None:
     path = tmp_path / "damaged.gguf"
-    path.write_bytes(resolve("grist").path.read_bytes()[:1000])
+    path.write_bytes(resolve_local("grist").path.read_bytes()[:1000])
     load = Load(path)
     pointer, errors = load_library().attempt(load)
     assert pointer is None
@@ -65,7 +65,7 @@ def test_a_load_that_fails_is_tried_again_for_its_reason(tmp_path: Path) -> None
 
 def test_lines_are_taken_again_after_a_silent_load(tmp_path: Path) -> None:
     library = load_library()
-    pointer, _ = library.attempt(Load(resolve("grist").path))
+    pointer, _ = library.attempt(Load(resolve_local("grist").path))
     library.c.llama_model_free(pointer)
     with library.captured_errors() as errors:
         assert Load(tmp_path / "absent.gguf")() is None
