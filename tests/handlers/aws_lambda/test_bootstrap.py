@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pagemill.store.references import DEMO_FOLDER
 from support.fake_runtime_api import FakeRuntimeApi, fake_runtime_api
 from support.lambda_runtime import HELLO, REPLY, event
+from support.s3_server import Bucket, environment, s3_server
 from support.served_process import clean_environment
 
 FUNCTION = Path(__file__).parents[2] / "support/lambda_function.py"
@@ -90,6 +92,20 @@ async def test_grist_answers_through_the_streaming_runtime() -> None:
     deltas = [json.loads(line)["choices"][0]["delta"].get("content") or "" for line in lines[:-1]]
     assert "".join(deltas) == "7 + 5 = 12"
     assert len(invocation.chunks) > 3
+
+
+async def test_a_model_in_s3_is_fetched_into_memory() -> None:
+    pytest.importorskip("llama_cpp")
+    question = {"messages": [{"role": "user", "content": "What is 7 + 5?"}], "temperature": 0}
+    with s3_server() as address:
+        bucket = Bucket(*address)
+        location = bucket.put("sums.gguf", (DEMO_FOLDER / "grist" / "grist-q8_0.gguf").read_bytes())
+        variables = environment(bucket.endpoint) | {"PAGEMILL_MODEL": location, "PAGEMILL_DOWNLOAD_DIR": "memory"}
+        async with fake_runtime_api() as api, bootstrap(api, *MODULE, **variables) as process:
+            invocation = await api.invoke(event("function_url", {"model": "sums", **question})).end(60)
+            process.terminate()
+            assert await asyncio.wait_for(process.wait(), 10) == 0
+    assert json.loads(invocation.content)["choices"][0]["message"]["content"] == "7 + 5 = 12"
 
 
 @pytest.mark.parametrize(
