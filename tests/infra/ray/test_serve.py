@@ -13,10 +13,6 @@ from pagemill.settings import Settings, load_settings
 from support.targets import KEY
 from support.validators import INFRA
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Ray's own use of what pydantic is about to give up
-    from ray.serve.schema import ServeDeploySchema
-
 Json = dict[str, Any]
 SERVE = INFRA / "ray/serve.yaml"
 # Of KubeRay's `ray.io/v1`, whose schema is in no package: the fields that may be used here.
@@ -65,6 +61,9 @@ def groups(service: Json) -> list[Json]:
 
 def unknown_to_ray(config: Any) -> list[str]:
     """Fields that Ray's schema passes over in silence."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own use of what pydantic is about to give up
+        from ray.serve.schema import ServeDeploySchema
     understood = ServeDeploySchema.model_validate(config).model_dump(exclude_unset=True)
     return list(_lost(config, understood, ""))
 
