@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import kubernetes_validate
@@ -51,7 +52,7 @@ def deployment(config: Json) -> Json:
 
 
 def settings_of(config: Json) -> Settings:
-    return load_settings({}, {**application(config)["runtime_env"]["env_vars"], "PAGEMILL_API_KEY": KEY})
+    return load_settings(application(config)["args"], {"PAGEMILL_API_KEY": KEY})
 
 
 def groups(service: Json) -> list[Json]:
@@ -112,7 +113,16 @@ def test_running_requests_end_before_ray_kills_the_replica(config: Json) -> None
 
 
 def test_the_configuration_shows_no_key(config: Json) -> None:
-    assert "PAGEMILL_API_KEY" not in application(config)["runtime_env"]["env_vars"]
+    assert "api_key" not in application(config)["args"]
+    assert "runtime_env" not in application(config)
+
+
+def test_the_handler_makes_the_deployment_that_is_configured(config: Json) -> None:
+    module, _, function = application(config)["import_path"].partition(":")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own
+        made = getattr(import_module(module), function)(application(config)["args"])
+    assert made._bound_deployment.name == deployment(config)["name"]
 
 
 def test_kuberay_is_given_the_same_configuration(service: Json) -> None:
