@@ -13,6 +13,7 @@ from pagemill.engine.engine import Engine, EngineConfig
 MAX_MODEL_LEN = 256
 
 OpenEngine = Callable[..., Awaitable[Engine]]
+LoadBackend = Callable[[int, int], Backend]
 
 
 @pytest.fixture(scope="session")
@@ -84,16 +85,21 @@ LOADERS: dict[str, tuple[Callable[[Path, int, int], Backend], str]] = {
 
 
 @pytest.fixture(params=sorted(LOADERS))
-async def open_engine(request: pytest.FixtureRequest) -> AsyncIterator[OpenEngine]:
-    """Starts engines on the backend under test; they are closed at the end of the case."""
+def load_backend(request: pytest.FixtureRequest) -> LoadBackend:
+    """Loads the backend under test, with these limits: `max_num_seqs`, `max_num_batched_tokens`."""
     load, model = LOADERS[request.param]
-    path: Path = request.getfixturevalue(model)
+    return partial(load, request.getfixturevalue(model))
+
+
+@pytest.fixture
+async def open_engine(load_backend: LoadBackend) -> AsyncIterator[OpenEngine]:
+    """Starts engines on the backend under test; they are closed at the end of the case."""
     opened: list[Engine] = []
 
     async def open_one(
         *, max_num_seqs: int = 8, max_num_batched_tokens: int = 256, enable_prefix_caching: bool = True
     ) -> Engine:
-        backend = load(path, max_num_seqs, max_num_batched_tokens)
+        backend = load_backend(max_num_seqs, max_num_batched_tokens)
         engine = Engine(backend, EngineConfig(enable_prefix_caching=enable_prefix_caching))
         engine.start()
         opened.append(engine)

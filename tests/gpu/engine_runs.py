@@ -75,7 +75,7 @@ def make_backend(model: Decoder, bench: Bench, *, max_num_seqs: int, max_model_l
     )
     runner = ModelRunner(model, pool, sampler, builder, graphs)
     # The backend only hands its tokenizer to the engine.
-    return PagedBackend(runner, tokenizer, info, capacity, pipelined=bench.device.type == "cuda")  # type: ignore[arg-type]
+    return PagedBackend(runner, tokenizer, info, capacity, kv_identity={}, pipelined=bench.device.type == "cuda")  # type: ignore[arg-type]
 
 
 async def output_tokens_per_s(

@@ -5,21 +5,22 @@ import torch
 
 from pagemill.backends.paged.kv_pool import KVPool
 from pagemill.engine.step import CopyKV, TruncateKV
+from pagemill.errors import BackendError
 
 
-def pool() -> KVPool:
+def pool(dtype: torch.dtype = torch.float32, num_blocks: int = 3) -> KVPool:
     made = KVPool(
         num_layers=2,
-        num_blocks=3,
+        num_blocks=num_blocks,
         block_size=4,
         num_kv_heads=2,
         head_dim=8,
-        dtype=torch.float32,
+        dtype=dtype,
         device=torch.device("cpu"),
     )
     for layer in made.layers:
         for pages in layer:
-            pages.copy_(torch.randn(pages.shape))
+            pages.copy_(torch.randn(pages.shape).to(dtype))
     return made
 
 
@@ -44,3 +45,24 @@ def test_copies_happen_in_order_and_a_page_may_be_copied_to_itself() -> None:
 def test_pages_are_not_truncated() -> None:
     with pytest.raises(TypeError, match="never truncated"):
         pool().apply([TruncateKV(0, 1)])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float8_e4m3fn])
+@pytest.mark.parametrize("there", [(1, 2), (4, 0)])
+def test_saved_pages_come_back_bit_for_bit_wherever_they_go(dtype: torch.dtype, there: tuple[int, int]) -> None:
+    source, destination = pool(dtype), pool(dtype, num_blocks=5)
+    saved = source.save((2, 0), 6)
+    untouched = destination.layers[0].keys[3].clone()
+    destination.load(there, memoryview(bytearray(saved)))
+    for before, after in zip(source.layers, destination.layers, strict=True):
+        for old, new in ((before.keys.float(), after.keys.float()), (before.values.float(), after.values.float())):
+            assert torch.equal(new[there[0]], old[2])
+            assert torch.equal(new[there[1], :, :2], old[0, :, :2])
+            assert not new[there[1], :, 2:].any()  # behind the last token is nothing, whatever the page held
+    assert torch.equal(destination.layers[0].keys[3].float(), untouched.float())
+    assert destination.save(there, 6) == saved
+
+
+def test_data_of_another_size_is_refused_with_the_numbers() -> None:
+    with pytest.raises(BackendError, match=r"^1000 bytes are not 2 pages"):
+        pool().load((0, 1), memoryview(bytearray(1000)))

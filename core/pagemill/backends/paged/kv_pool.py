@@ -49,9 +49,9 @@ class KVPool:
 
     def save(self, blocks: Sequence[int], num_tokens: int) -> memoryview:
         """A copy of the first tokens in these pages, whole pages; what is behind the last token is zero."""
-        pages = self._memory[:, :, list(blocks)].cpu()
+        pages = self._memory[:, :, list(blocks)].cpu().view(torch.uint8)
         pages[:, :, -1, :, num_tokens - (len(blocks) - 1) * self.block_size :] = 0
-        return memoryview(pages.view(torch.uint8).numpy()).cast("B")
+        return pages.numpy().data.cast("B")
 
     def load(self, blocks: Sequence[int], data: memoryview) -> None:
         """Fill these pages with what `save` gave for as many.
