@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pagemill.backends.base import ModelInfo, Tokenizer
     from pagemill.engine.engine import Engine
     from pagemill.prompts.chat_template import ChatTemplate
+    from pagemill.prompts.message_format import MessageFormat
     from pagemill.prompts.structured_output.compiler import GrammarCompiler
 
 
@@ -28,7 +29,7 @@ class LoadedModel:
     max_grammar_bytes: int = 256 * 1024
     grammar_cache_size: int = 64
     _grammars: "GrammarCompiler | None" = field(default=None, init=False)
-    _marker_ids: dict[bool, frozenset[int]] = field(default_factory=dict, init=False)  # by whether there are tools
+    _marker_ids: "dict[MessageFormat, frozenset[int]]" = field(default_factory=dict, init=False)
 
     @property
     def name(self) -> str:
@@ -54,13 +55,11 @@ class LoadedModel:
             )
         return self._grammars
 
-    def marker_ids(self, *, has_tools: bool) -> frozenset[int]:
-        """The special tokens by which a parser of this model's chat answers goes."""
-        if self.chat_template is None:
-            return frozenset()
-        if has_tools not in self._marker_ids:
-            markers = self.chat_template.message_format.markers(has_tools=has_tools)
-            found = (self.tokenizer.encode(marker, add_special=False, parse_special=True) for marker in markers)
-            special = (ids[0] for ids in found if len(ids) == 1 and self.tokenizer.is_special(ids[0]))
-            self._marker_ids[has_tools] = frozenset(special)
-        return self._marker_ids[has_tools]
+    def marker_ids(self, message_format: "MessageFormat") -> frozenset[int]:
+        """The special tokens by which a parser of answers in the format goes."""
+        if message_format not in self._marker_ids:
+            markers = message_format.markers()
+            encoded = (self.tokenizer.encode(marker, add_special=False, parse_special=True) for marker in markers)
+            special = (ids[0] for ids in encoded if len(ids) == 1 and self.tokenizer.is_special(ids[0]))
+            self._marker_ids[message_format] = frozenset(special)
+        return self._marker_ids[message_format]

@@ -76,7 +76,7 @@ def test_any_two_parsers_go_together(tools: str | None, reasoning: str | None) -
     chosen = MessageFormat(tools, reasoning)
     parser = chosen.parser({} if tools else None, prompt="")
     assert (parser is None) == (tools is None and reasoning is None)
-    assert all(isinstance(marker, str) for marker in chosen.markers(has_tools=True))
+    assert all(isinstance(marker, str) for marker in chosen.markers())
 
 
 def test_without_tools_in_the_request_calls_are_content() -> None:

@@ -22,17 +22,3 @@ async def compiled(model: "LoadedModel", wanted: "Format | None") -> TokenConstr
     if known is not None:
         return known
     return await asyncio.wrap_future(model.grammars.submit(wanted))
-
-
-async def compiled_answer(
-    model: "LoadedModel", content: "Format | None", *, prompt: str, continued: str = ""
-) -> TokenConstraint | None:
-    """Likewise for the content of a chat's answer to the prompt, which has `continued` a message: the model may think
-    before it.
-    """
-    if content is None or model.chat_template is None:
-        return await compiled(model, content)
-    from pagemill.prompts.structured_output.answers import within_answer
-
-    message_format = model.chat_template.message_format
-    return await compiled(model, within_answer(message_format, content, prompt=prompt, continued=continued))

@@ -21,6 +21,11 @@ class Tool(NamedTuple):
     given: Mapping[str, Any]
     path: str  # in the request, for errors
 
+    @property
+    def schema_field(self) -> str:
+        """Where the parameters' schema is in the request."""
+        return f"{self.path}.function.parameters"
+
 
 class ToolUse(NamedTuple):
     """The tools that the model is told of, and which it may or must call: "auto", "required", or one's name."""
@@ -29,6 +34,21 @@ class ToolUse(NamedTuple):
     choice: str = "auto"
     is_named: bool = False  # `choice` is a tool's name
     parallel: bool = True  # more than one call in an answer
+
+    @property
+    def forced(self) -> bool:
+        """Whether the model must call a tool."""
+        return self.choice != "auto"
+
+    @property
+    def callable(self) -> tuple[Tool, ...]:
+        """The tools that may be called."""
+        return tuple(tool for tool in self.tools if not self.is_named or tool.name == self.choice)
+
+    @property
+    def max_calls(self) -> int | None:
+        """The most calls in an answer; None: as many as the model likes."""
+        return None if self.parallel else 1
 
     @property
     def schemas(self) -> dict[str, Mapping[str, Any]]:

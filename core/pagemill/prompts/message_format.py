@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from pagemill.prompts.reasoning import REASONING_FORMATS, ReasoningTags
-from pagemill.prompts.tools import TOOL_FORMATS, ToolSchemas, new_call_id, tool_format
+from pagemill.prompts.tools import FORCED_FORMATS, TOOL_FORMATS, ToolSchemas, new_call_id, tool_format
 
 if TYPE_CHECKING:
     from pagemill.prompts.message_parser import MessageParser, ReadReasoning
@@ -54,18 +54,23 @@ class MessageFormat(NamedTuple):
         return HARMONY_TOOLS in (self.tools, self.reasoning) or self.reasoning == HARMONY_REASONING
 
     @property
+    def of_forced_calls(self) -> "MessageFormat":
+        """How calls are written, and so read, where the model is held to them."""
+        return self._replace(tools=FORCED_FORMATS.get(self.tools or "", self.tools))
+
+    @property
     def reasoning_tags(self) -> ReasoningTags | None:
         """The tags around the reasoning; None: there is none, or it is told otherwise."""
         return REASONING_FORMATS.get(self.reasoning or "")
 
-    def markers(self, *, has_tools: bool) -> Iterator[str]:
+    def markers(self) -> Iterator[str]:
         """The texts that a parser goes by; where they are special tokens they must not be left out of the text."""
         if self.is_harmony:
             from pagemill.prompts import harmony
 
             yield from harmony.MARKERS
             return
-        if has_tools and self.tools is not None:
+        if self.tools is not None:
             yield from tool_format(self.tools).MARKERS
         if self.reasoning_tags is not None:
             yield from (*self.reasoning_tags.openings, *self.reasoning_tags.closings)

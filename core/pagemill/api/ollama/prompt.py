@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pagemill.api.answer_plan import AnswerPlan, plan_answer
 from pagemill.api.answer_reader import AnswerReader
 from pagemill.api.ollama.messages import template_messages
 from pagemill.api.ollama.options import Options
 from pagemill.api.ollama.requests import ChatRequest, GenerateRequest
 from pagemill.api.prompting import check_capabilities, encode, lacks, render_messages, thinking_variables
-from pagemill.api.structured_output import compiled, compiled_answer
+from pagemill.api.structured_output import compiled
 from pagemill.api.tools import ToolUse
 from pagemill.errors import ContextLengthError, InvalidRequestError
 from pagemill.generation import TokenConstraint
@@ -36,6 +37,15 @@ class Prompt:
     reader: AnswerReader = field(default_factory=AnswerReader)  # of the answer
     shown_special_tokens: frozenset[int] = frozenset()  # by which it goes
     constraint: TokenConstraint | None = None  # on the answer
+
+    def planned(self, plan: AnswerPlan) -> "Prompt":
+        """With how its answer is held and read."""
+        return replace(
+            self,
+            reader=plan.reader(),
+            constraint=plan.constraint,
+            shown_special_tokens=plan.shown_special_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +102,7 @@ async def chat_prompt(body: ChatRequest, options: Options, tool_use: ToolUse, mo
             raise room.too_long(len(token_ids))
         render = partial(template.render, tools=tool_use.given, **variables)
         token_ids = await asyncio.to_thread(_without_oldest, messages, render, model, room)
-    reader = AnswerReader(
-        template.message_format.parser(tool_use.schemas if tool_use.tools else None, prompt=text),
-        max_calls=None if tool_use.parallel else 1,
-    )
-    shown = model.marker_ids(has_tools=bool(tool_use.tools))
-    constraint = await compiled_answer(model, body.output_format(), prompt=text)
-    return replace(room.prompt(token_ids), reader=reader, shown_special_tokens=shown, constraint=constraint)
+    return room.prompt(token_ids).planned(await plan_answer(model, body.output_format(), tool_use, prompt=text))
 
 
 def _without_oldest(
@@ -137,9 +141,7 @@ async def generate_prompt(body: GenerateRequest, options: Options, model: "Loade
     context = _checked(body.context or [], model.tokenizer.vocab_size)
     uses_template = not body.raw and model.chat_template is not None
     if uses_template:
-        while (
-            context and context[-1] in model.tokenizer.eos_token_ids
-        ):  # the template's text begins with the turn's end
+        while context and context[-1] in model.tokenizer.eos_token_ids:  # the template's text begins with it
             context = context[:-1]
         text = await _generate_text(body, model, continues=bool(context))
         token_ids = context + await encode(model.tokenizer, text, add_special=False)
@@ -151,12 +153,9 @@ async def generate_prompt(body: GenerateRequest, options: Options, model: "Loade
         if not body.truncate:
             raise room.too_long(len(token_ids))
         token_ids = _without_middle(token_ids, room.truncated_length(), options.num_keep)
-    if not uses_template or model.chat_template is None:
+    if not uses_template:
         return replace(room.prompt(token_ids), constraint=await compiled(model, body.output_format()))
-    reader = AnswerReader(model.chat_template.message_format.parser(None, prompt=text))
-    shown = model.marker_ids(has_tools=False)
-    constraint = await compiled_answer(model, body.output_format(), prompt=text)
-    return replace(room.prompt(token_ids), reader=reader, shown_special_tokens=shown, constraint=constraint)
+    return room.prompt(token_ids).planned(await plan_answer(model, body.output_format(), ToolUse(), prompt=text))
 
 
 def _without_middle(token_ids: tuple[int, ...], length: int, num_keep: int) -> tuple[int, ...]:

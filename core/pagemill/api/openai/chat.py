@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pagemill.api.answer_plan import AnswerPlan, plan_answer
 from pagemill.api.answer_reader import AnswerReader
 from pagemill.api.openai.chat_request import ChatCompletionRequest
 from pagemill.api.openai.choice import Choice
@@ -10,7 +11,6 @@ from pagemill.api.openai.logprobs import chat_logprobs, prompt_logprobs
 from pagemill.api.openai.messages import template_messages
 from pagemill.api.openai.run import Prompt, Run
 from pagemill.api.prompting import check_capabilities, encode, render_messages, thinking_variables
-from pagemill.api.structured_output import compiled_answer
 from pagemill.api.tools import read_tool_use, read_tools
 from pagemill.generation import Delta, FinishReason, SamplingParams, TokenLogprobs
 from pagemill.pool import LoadedModel
@@ -30,7 +30,7 @@ class ChatAnswer:
         tools = read_tools(body.tools, max_tools)
         self._tool_use = read_tool_use(tools, body.tool_choice, body.parallel_tool_calls)
         self._continued = str(self._messages[-1]["content"]) if body.continue_final_message else ""
-        self._prompt_text = ""
+        self._plan: AnswerPlan | None = None
 
     @property
     def has_logprobs(self) -> bool:
@@ -45,7 +45,7 @@ class ChatAnswer:
         wants_thinking = "reasoning_effort" if body.think else None
         check_capabilities(model, body.model or model.name, tools=wants_tools, thinking=wants_thinking)
         continues = bool(body.continue_final_message)
-        self._prompt_text = await render_messages(
+        text = await render_messages(
             model,
             self._messages,
             tools=tools.given,
@@ -54,26 +54,14 @@ class ChatAnswer:
             template_kwargs={**thinking_variables(body.think), **(body.chat_template_kwargs or {})},
         )
         # The template writes the special tokens, BOS included, so none are added unless the client insists.
-        token_ids = await encode(model.tokenizer, self._prompt_text, add_special=bool(body.add_special_tokens))
-        shown = model.marker_ids(has_tools=bool(tools.tools))
-        constraint = await compiled_answer(
-            model, body.output_format(), prompt=self._prompt_text, continued=self._continued
-        )
-        return [Prompt(token_ids, shown_special_tokens=shown, constraint=constraint)]
+        token_ids = await encode(model.tokenizer, text, add_special=bool(body.add_special_tokens))
+        self._plan = await plan_answer(model, body.output_format(), tools, prompt=text, continued=self._continued)
+        return [Prompt(token_ids, None, self._plan.shown_special_tokens, self._plan.constraint)]
 
     def readers(self, run: Run) -> list[AnswerReader]:
-        template, tools = run.model.chat_template, self._tool_use
-        assert template is not None, "the prompt was rendered"
-        return [
-            AnswerReader(
-                template.message_format.parser(
-                    tools.schemas if tools.tools else None, prompt=self._prompt_text, continued=self._continued
-                ),
-                max_calls=None if tools.parallel else 1,
-                shows_reasoning=self._body.include_reasoning is not False,
-            )
-            for _ in range(run.n)
-        ]
+        assert self._plan is not None, "the prompts come first"
+        shows_reasoning = self._body.include_reasoning is not False
+        return [self._plan.reader(shows_reasoning=shows_reasoning) for _ in range(run.n)]
 
     def choice(self, run: Run, number: int, choice: Choice) -> dict[str, Any]:
         logprobs = chat_logprobs(run.model.tokenizer, choice.logprobs) if self.has_logprobs else None

@@ -6,19 +6,33 @@ from pagemill.prompts.structured_output.formats import Concat, Format, OneOf, Re
 SPACE = Regex(r"\s{0,4}", "thinking")
 
 
-def within_answer(message_format: MessageFormat, content: Format, *, prompt: str, continued: str = "") -> Format:
-    """The format of an answer to the prompt, which has `continued` a message, whose content is to look like `content`.
+def within_answer(
+    message_format: MessageFormat,
+    content: Format | None,
+    calls: Format | None = None,
+    *,
+    prompt: str,
+    continued: str = "",
+) -> Format | None:
+    """The format of an answer to the prompt, which has `continued` a message, whose content is to look like `content`,
+    or which is `calls` of tools. None: it may look like anything.
 
     A model that reasons may do so before. Where the prompt lets it answer at once, it may do that, too.
     """
+    if message_format.is_harmony and content is not None:
+        content = Concat((Text("<|channel|>final<|message|>"), content))
+    answers = tuple(part for part in (content, calls) if part is not None)
+    if not answers:
+        return None
+    answer = answers[0] if len(answers) == 1 else OneOf(answers)
     if message_format.is_harmony:
         analysis = Concat((Text("<|channel|>analysis<|message|>"), Until(("<|end|>",)), Text("<|start|>assistant")))
-        return Concat((optional(analysis), Text("<|channel|>final<|message|>"), content))
+        return Concat((optional(analysis), answer))
     tags = message_format.reasoning_tags
     if tags is None:
-        return content
+        return answer
     rest = Concat((Until(tags.closings), SPACE))
     if tags.opened_by(prompt, continued):
-        return Concat((rest, content))
+        return Concat((rest, answer))
     opening = OneOf(tuple(Text(tag) for tag in tags.openings))
-    return Concat((optional(Concat((SPACE, opening, rest))), content))
+    return Concat((optional(Concat((SPACE, opening, rest))), answer))

@@ -6,7 +6,7 @@ What begins like a call and turns out to be none is content. `tools` are the par
 
 import importlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from pagemill.prompts.message_events import EventWriter
@@ -27,7 +27,19 @@ TOOL_FORMATS = {
     "deepseek_v3": "deepseek",
     "deepseek_v31": "deepseek",
 }
+# Where arguments are no JSON they can't be held to a schema: calls that are forced are written in another way.
+FORCED_FORMATS = {"qwen3_coder": "hermes", "pythonic": "llama3_json", "llama4_pythonic": "llama3_json"}
 ID_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+
+class CallSyntax(NamedTuple):
+    """How a model writes calls with arguments in JSON, for holding it to them. `{name}` stands for the tool's name."""
+
+    before: str  # a call's arguments
+    after: str
+    between: str = ""  # two calls
+    begin: str = ""  # all of them
+    end: str = ""
 
 
 class ReadTools(Protocol):
@@ -37,9 +49,13 @@ class ReadTools(Protocol):
 
 
 class ToolFormat(Protocol):
-    """What a module of this package is. Where `MARKERS` are special tokens of the model, they must not be skipped."""
+    """What a module of this package is. Where `MARKERS` are special tokens of the model, they must not be skipped.
+    Models of the format write calls in one of the `SYNTAXES`; all begin with `TRIGGER`, if there is one.
+    """
 
     MARKERS: tuple[str, ...]
+    SYNTAXES: tuple[CallSyntax, ...]
+    TRIGGER: str
     read: ReadTools
 
 

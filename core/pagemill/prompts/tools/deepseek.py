@@ -14,12 +14,19 @@ import re
 
 from pagemill.prompts.message_events import EventWriter
 from pagemill.prompts.text_source import Reading, TextSource, accept, next_char, skip_space, take_while, until
-from pagemill.prompts.tools import ToolSchemas
+from pagemill.prompts.tools import CallSyntax, ToolSchemas
 from pagemill.prompts.tools.json_call import read_value
 
 CALLS_BEGIN, CALLS_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 BEGIN, SEPARATOR, END = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"
 MARKERS: tuple[str, ...] = (CALLS_BEGIN, CALLS_END, BEGIN, SEPARATOR, END)
+TRIGGER = CALLS_BEGIN
+SYNTAXES = (
+    CallSyntax(
+        f"{BEGIN}function{SEPARATOR}{{name}}\n```json\n", f"\n```{END}", between="\n", begin=CALLS_BEGIN, end=CALLS_END
+    ),
+    CallSyntax(f"{BEGIN}{{name}}{SEPARATOR}", END, begin=CALLS_BEGIN, end=CALLS_END),
+)
 NAME = re.compile(r"[^\s<{`]*")
 FENCE = re.compile(r"[\s`]*")
 

@@ -7,11 +7,13 @@ Source: the chat templates of ibm-granite/granite-3.x-instruct and microsoft/Phi
 
 from pagemill.prompts.message_events import EventWriter
 from pagemill.prompts.text_source import Reading, TextSource, accept, copy_all, skip_space, until
-from pagemill.prompts.tools import ToolSchemas
+from pagemill.prompts.tools import CallSyntax, ToolSchemas
 from pagemill.prompts.tools.json_call import Outcome, read_calls
 
 BEGIN, END = "<|tool_call|>", "<|/tool_call|>"
 MARKERS: tuple[str, ...] = (BEGIN, END)
+TRIGGER = BEGIN
+SYNTAXES = (CallSyntax('{"name": "{name}", "arguments": ', "}", between=", ", begin=BEGIN + "[", end="]"),)
 
 
 def read(source: TextSource, out: EventWriter, tools: ToolSchemas) -> Reading[None]:

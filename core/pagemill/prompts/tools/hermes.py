@@ -11,11 +11,13 @@ import re
 
 from pagemill.prompts.message_events import EventWriter
 from pagemill.prompts.text_source import Reading, TextSource, accept, next_char, skip_space, take_while, until
-from pagemill.prompts.tools import ToolSchemas
+from pagemill.prompts.tools import CallSyntax, ToolSchemas
 from pagemill.prompts.tools.json_call import Outcome, read_call
 
 BEGIN, END = "<tool_call>", "</tool_call>"
 MARKERS: tuple[str, ...] = (BEGIN, END)
+TRIGGER = BEGIN
+SYNTAXES = (CallSyntax(BEGIN + '\n{"name": "{name}", "arguments": ', "}\n" + END, between="\n"),)
 SURPLUS = re.compile(r"[\s}]*")  # models miscount closing braces
 
 

@@ -11,12 +11,14 @@ from functools import partial
 
 from pagemill.prompts.message_events import EventWriter
 from pagemill.prompts.text_source import Reading, TextSource, copy_all, next_char, skip_space, take_while
-from pagemill.prompts.tools import ToolSchemas
+from pagemill.prompts.tools import CallSyntax, ToolSchemas
 from pagemill.prompts.tools.bare_call import read_bare_calls
 from pagemill.prompts.tools.json_call import Outcome, read_call, read_calls
 
 TAG = "<|python_tag|>"
 MARKERS: tuple[str, ...] = (TAG,)
+TRIGGER = ""  # the tag may be missing
+SYNTAXES = (CallSyntax('{"name": "{name}", "parameters": ', "}", between="; "),)
 BETWEEN = re.compile(r"[\s;,]*")
 
 

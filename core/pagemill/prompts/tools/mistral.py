@@ -10,11 +10,16 @@ import re
 
 from pagemill.prompts.message_events import EventWriter
 from pagemill.prompts.text_source import Reading, TextSource, accept, next_char, skip_space, take_while, until
-from pagemill.prompts.tools import ToolSchemas
+from pagemill.prompts.tools import CallSyntax, ToolSchemas
 from pagemill.prompts.tools.json_call import Outcome, read_calls, read_value
 
 BEGIN, CALL_ID, ARGS = "[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"
 MARKERS: tuple[str, ...] = (BEGIN, CALL_ID, ARGS)
+TRIGGER = BEGIN
+SYNTAXES = (
+    CallSyntax('{"name": "{name}", "arguments": ', "}", between=", ", begin=BEGIN + "[", end="]"),
+    CallSyntax(BEGIN + "{name}" + ARGS, ""),
+)
 NAME = re.compile(r"[^\s\[\]{}]*")
 
 

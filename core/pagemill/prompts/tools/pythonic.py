@@ -16,12 +16,14 @@ from typing import Any
 
 from pagemill.prompts.message_events import EventWriter
 from pagemill.prompts.text_source import Reading, TextSource, Write, accept, next_char, skip_space, take_while, until
-from pagemill.prompts.tools import ToolSchemas
+from pagemill.prompts.tools import CallSyntax, ToolSchemas
 from pagemill.prompts.tools.bare_call import read_bare_calls
 
 TAGS = ("<|python_start|>", "<|tool_call_start|>", "```tool_code\n")
 END_TAGS = ("<|python_end|>", "<|tool_call_end|>", "```")
 MARKERS: tuple[str, ...] = (*TAGS[:2], *END_TAGS[:2])
+TRIGGER = ""
+SYNTAXES: tuple[CallSyntax, ...] = ()  # see `FORCED_FORMATS`
 NAME = re.compile(r"[\w.\-]*")
 CLOSING = {"(": ")", "[": "]", "{": "}"}
 QUOTES = ('"""', "'''", '"', "'")

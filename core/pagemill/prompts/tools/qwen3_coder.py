@@ -18,13 +18,15 @@ from typing import Any
 
 from pagemill.prompts.message_events import EventWriter
 from pagemill.prompts.text_source import Reading, TextSource, accept, skip_space, take_while, until
-from pagemill.prompts.tools import ToolSchemas
+from pagemill.prompts.tools import CallSyntax, ToolSchemas
 from pagemill.prompts.tools.typed_values import is_text, parameter_schema, text_in_string, typed_json
 
 BEGIN, END = "<tool_call>", "</tool_call>"
 FUNCTION, FUNCTION_END = "<function=", "</function>"
 PARAMETER, PARAMETER_END = "<parameter=", "</parameter>"
 MARKERS: tuple[str, ...] = (BEGIN, END)
+TRIGGER = ""
+SYNTAXES: tuple[CallSyntax, ...] = ()  # see `FORCED_FORMATS`
 NAME = re.compile(r"[^\s<>]*")
 
 
