@@ -4,10 +4,12 @@ import json
 import re
 
 import pytest
+
 from support.targets import CLOUD_RUN, Target, cloud_run, kubernetes, manifests, runpod_definition
 from support.validators import ROOT
 
 SERVERS = ("cpu", "gpu", "ray")
+CONTAINERS = [*map(cloud_run, CLOUD_RUN), *map(kubernetes, ("cpu", "gpu"))]
 
 
 def instruction(image: str, name: str) -> str:
