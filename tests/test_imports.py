@@ -104,3 +104,9 @@ def test_a_dialect_is_imported_at_its_first_request() -> None:
     assert [
         name for name in loaded if name.rpartition(".")[2] in ("endpoints", "requests", "fields", "tokenization")
     ] == []
+
+
+@pytest.mark.parametrize(("vocab_size", "imports_numpy"), [(2**15, False), (2**15 + 1, True)])
+def test_numpy_is_imported_by_a_load_only_if_the_vocabulary_is_large(vocab_size: int, imports_numpy: bool) -> None:
+    statement = f"from pagemill.backends.gguf import sampler; sampler.import_what_greedy_needs({vocab_size})"
+    assert ("numpy" in loaded_by(statement)) is imports_numpy

@@ -7,6 +7,7 @@ loop's thread.
 from collections.abc import Iterator, Mapping
 from logging import getLogger
 from pathlib import Path
+from threading import Thread
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +20,7 @@ from pagemill.backends.gguf.library import load_library
 from pagemill.backends.gguf.logits import Logits
 from pagemill.backends.gguf.model import Model, load_model
 from pagemill.backends.gguf.options import GGUFOptions
-from pagemill.backends.gguf.sampler import Sampler
+from pagemill.backends.gguf.sampler import Sampler, import_what_greedy_needs
 from pagemill.backends.gguf.tokenizer import GGUFTokenizer
 from pagemill.engine.kv_cache import KVCache
 from pagemill.engine.step import PromptLogprobs, SampledToken, SequenceStart, StepPlan, StepResult
@@ -44,12 +45,20 @@ class RunningSequence(NamedTuple):
 class GGUFBackend:
     """See `pagemill.backends.base.Backend`."""
 
-    def __init__(self, model: Model, context: Context, options: GGUFOptions, capacity: Capacity, size: KVSize) -> None:
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: GGUFTokenizer,
+        context: Context,
+        options: GGUFOptions,
+        capacity: Capacity,
+        size: KVSize,
+    ) -> None:
         self._model = model
+        self._tokenizer = tokenizer
         self._options = options
         self._context = context
         self._capacity = capacity
-        self._tokenizer = GGUFTokenizer(model.library, model.vocab)
         self._info = model.info(size.of_slot(capacity.max_model_len) * capacity.max_num_seqs)
         self._sequences: dict[int, RunningSequence] = {}
 
@@ -62,15 +71,20 @@ class GGUFBackend:
         """
         began = perf_counter()
         model = load_model(load_library(), path, options)
+        tokenizer = GGUFTokenizer(model.library, model.vocab)
+        preparing = Thread(target=_prepare, args=(tokenizer,), name="prepare-sampling", daemon=True)
+        preparing.start()
         try:
             size = kv_size(model, options.kv_type)
             capacity = choose_capacity(size, model.context_length, options, available_memory_bytes())
             context = create_context(model, options, capacity)
         except ModelLoadError:
+            preparing.join()  # it reads the vocabulary
             model.close()
             raise
+        preparing.join()
         logger.info("loaded %s in %.2f s", path, perf_counter() - began)
-        return cls(model, context, options, capacity, size)
+        return cls(model, tokenizer, context, options, capacity, size)
 
     @property
     def info(self) -> ModelInfo:
@@ -152,6 +166,12 @@ class GGUFBackend:
         sequence = self._sequences.pop(sequence_id, None)
         if sequence is not None:
             sequence.sampler.close()
+
+
+def _prepare(tokenizer: GGUFTokenizer) -> None:
+    """What takes Python tens of milliseconds with a large vocabulary, while C makes the context."""
+    _ = tokenizer.eos_token_ids
+    import_what_greedy_needs(tokenizer.vocab_size)
 
 
 class _Results:

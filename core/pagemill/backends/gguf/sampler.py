@@ -62,6 +62,12 @@ class Sampler:
             self._chain = None
 
 
+def import_what_greedy_needs(vocab_size: int) -> None:
+    """Else the first greedy request would wait for numpy's import."""
+    if vocab_size > MAX_CANDIDATES:
+        import numpy  # noqa: F401
+
+
 def _make_adjustments(start: SequenceStart, eos_token_ids: AbstractSet[int]) -> "Adjustments | None":
     sampling = start.sampling
     masked = sampling.allowed_token_ids is not None or sampling.min_tokens > 0
