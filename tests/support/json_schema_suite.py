@@ -7,6 +7,7 @@ optional/format/), a group a line, as they come in the sdist of jsonschema 4.26.
 import json
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from pagemill.prompts.structured_output.formats import JSONSchema
 from pagemill.prompts.structured_output.matcher import CompiledGrammar
 
 PATH = Path(__file__).parent / "json_schema_test_suite" / "draft2020-12.jsonl"
+DIGITS_OF_FLOAT = 15
 # Their patterns have \p{digit}, which Python's re, and so jsonschema, does not know.
 UNCHECKABLE = ("pattern with non-ASCII digits", "patternProperties with non-ASCII digits")
 
@@ -30,7 +32,18 @@ def _pattern(validator: Validator, pattern: str, value: object, schema: object) 
         yield ValidationError(f"{value!r} does not match {pattern!r}")
 
 
-SuiteValidator = extend(Draft202012Validator, {"pattern": _pattern})  # type: ignore[no-untyped-call]
+def _multiple_of(validator: Validator, divisor: float, value: object, schema: object) -> Iterator[ValidationError]:
+    """In decimals, as JSON writes numbers: 0.58 is a multiple of 0.01, though in binary it is none. A number of more
+    digits than a float has is not known well enough to say.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return
+    exact = Decimal(repr(value))
+    if len(exact.as_tuple().digits) <= DIGITS_OF_FLOAT and exact % Decimal(repr(divisor)):
+        yield ValidationError(f"{value!r} is not a multiple of {divisor!r}")
+
+
+SuiteValidator = extend(Draft202012Validator, {"pattern": _pattern, "multipleOf": _multiple_of})  # type: ignore[no-untyped-call]
 
 
 class Group(NamedTuple):
