@@ -9,9 +9,10 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from ast import literal_eval
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,15 +51,25 @@ def why_not() -> str | None:
 
 
 class Workshop:
-    """The store. `base` makes it usable; what `built` yields is gone after its block."""
+    """The store. Images are built on `base`, within its block; what `built` and `baked` yield is gone after theirs."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
         self._folder = folder
 
-    def base(self) -> Image:
-        """The base image, made if it is not there yet: Debian with Python, like python:slim."""
-        if self._buildah("images", "--quiet", "--filter", f"reference={BASE}").strip():
-            return self._mounted(BASE)
+    @contextmanager
+    def base(self) -> Iterator[Image]:
+        """The base image, mounted, made if it is not there yet: Debian with Python, like python:slim."""
+        self._buildah("rm", "--all")  # what a run that was killed has left
+        self._buildah("rmi", "--prune")
+        if not self._buildah("images", "--quiet", "--filter", f"reference={BASE}").strip():
+            self._make_base()
+        container = self._buildah("from", "--pull=false", BASE).strip()
+        try:
+            yield self._mounted(BASE, container)
+        finally:
+            self._buildah("rm", container)
+
+    def _make_base(self) -> None:
         archive = self._folder / f"{SUITE}.tar"
         self._folder.mkdir(parents=True, exist_ok=True)
         if not archive.exists():
@@ -69,22 +80,30 @@ class Workshop:
         container = self._buildah("from", "scratch").strip()
         self._buildah("add", "--quiet", container, str(archive), "/")
         self._buildah("commit", "--quiet", "--rm", container, BASE)
-        return self._mounted(BASE)
 
-    @contextmanager
-    def built(self, image: str, arguments: Mapping[str, str]) -> Iterator[Image]:
+    def built(self, image: str, arguments: Mapping[str, str]) -> AbstractContextManager[Image]:
         """The image from its Dockerfile, with this machine's settings of pip; removed with the block."""
-        tag = f"localhost/pagemill:{image}"
         settings = _pip_settings()
         index = {"INDEX": settings.pop("index-url")} if "index-url" in settings else {}
+        tag = f"localhost/pagemill:{image}"
         options = build_arguments(image, tag, {"BASE": BASE, **index, **arguments})
-        volumes = self._volumes(settings)
-        self._buildah("build", "--isolation=chroot", "--layers=false", *volumes, *options, capture=False)
+        return self._built(tag, [*self._volumes(settings), *options])
+
+    def baked(self, image: Image, folder: Path, model: str) -> AbstractContextManager[Image]:
+        """The image with a model of the folder, by baked.Dockerfile; removed with the block."""
+        tag, dockerfile = f"{image.name}-baked", ROOT / "images/baked.Dockerfile"
+        arguments = [f"--build-arg=IMAGE={image.name}", f"--build-arg=MODEL={model}"]
+        return self._built(tag, [*arguments, "--file", str(dockerfile), "--tag", tag, str(folder)])
+
+    @contextmanager
+    def _built(self, tag: str, options: Sequence[str]) -> Iterator[Image]:
+        self._buildah("build", "--isolation=chroot", "--layers=false", *options, capture=False)
+        container = self._buildah("from", "--pull=false", tag).strip()
         try:
-            yield self._mounted(tag)
+            yield self._mounted(tag, container)
         finally:
-            self._buildah("umount", "--all")
-            self._buildah("rm", "--all")
+            self._buildah("umount", container)
+            self._buildah("rm", container)
             self._buildah("rmi", "--force", tag)
 
     def _volumes(self, pip_settings: Mapping[str, str]) -> list[str]:
@@ -95,8 +114,7 @@ class Workshop:
         binds = [f"{file}:/etc/pip.conf:ro", *(f"{path}:{path}:ro" for path in sorted(paths))]
         return [part for bind in binds for part in ("--volume", bind)]
 
-    def _mounted(self, tag: str) -> Image:
-        container = self._buildah("from", "--pull=false", tag).strip()
+    def _mounted(self, tag: str, container: str) -> Image:
         described = json.loads(self._buildah("inspect", "--type", "image", tag))
         return Image(tag, Path(self._buildah("mount", container).strip()), described["OCIv1"]["config"])
 
@@ -113,9 +131,10 @@ class Workshop:
 
 def _pip_settings() -> dict[str, str]:
     """This machine's, from its files and its environment: where packages come from, in whose certificates to trust."""
-    listed = subprocess.run(["pip", "config", "list"], check=True, capture_output=True, text=True).stdout
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     pairs = (line.split("=", 1) for line in listed.splitlines())
-    return {key.rpartition(".")[2]: str(literal_eval(value)) for key, value in pairs}
+    return {key.rpartition(".")[2]: " ".join(str(literal_eval(value)).split()) for key, value in pairs}
 
 
 def _local_paths(settings: Mapping[str, str]) -> set[Path]:

@@ -29,6 +29,7 @@ if "$python" -c 'import torch' 2>/dev/null; then "$python" -m pagemill.backends.
 if "$python" -c 'import triton' 2>/dev/null; then "$python" -m pagemill.backends.paged.triton_cache; fi
 
 "$tools/python" trim.py "$prefix"
-# Checked against nothing at run time: no file here ever changes, and times get lost in layers.
-"$python" -m compileall -q --invalidation-mode unchecked-hash -j 0 "$prefix/lib"
+# Checked against nothing at run time: no file here ever changes, and times get lost in layers. PyTorch's own tests are
+# in the Python of releases to come.
+"$python" -m compileall -q --invalidation-mode unchecked-hash -j 0 -x '/testing/_internal/' "$prefix/lib"
 chmod -R a+rX,go-w "$prefix"

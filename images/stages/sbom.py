@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from email.parser import Parser
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
@@ -62,7 +63,7 @@ def debian_packages(status: str) -> Iterator[dict[str, str]]:
         if not package.get("Status", "").endswith(" installed"):
             continue
         name, version, machine = package["Package"], package["Version"], package["Architecture"]
-        purl = f"pkg:deb/debian/{name}@{version.replace('+', '%2B').replace(':', '%3A')}?arch={machine}"
+        purl = f"pkg:deb/debian/{quote(name, safe='')}@{quote(version, safe='')}?arch={machine}"
         yield {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
 
 

@@ -1,7 +1,8 @@
 """Removes from an environment what a running server never reads: `python trim.py PREFIX`.
 
 Headers, static libraries, type stubs, tests; of llama-cpp-python its server, its second copies of libraries (a wheel
-can't hold links) and diskcache, which only its high-level API would import. Owns nothing but the folder it is given.
+can't hold links) and diskcache, which only its high-level API would import; of botocore most of AWS. Owns nothing but
+the folder it is given.
 """
 
 import shutil
@@ -15,6 +16,8 @@ UNREAD_PACKAGES = ("diskcache", "diskcache-*.dist-info")
 GONE = "*.dist-info/direct_url.json"  # where our wheel lay when it was installed
 # What is loaded: libllama by this name, the rest by the names that it asks for, or by pagemill.backends.gguf.library.
 LLAMA_LIBRARIES = ("libllama.so", "libggml.so.0", "libggml-base.so.0", "libggml-cpu-*.so")
+# Of AWS's services the bucket, and those by which boto3 finds credentials. The rest are 20 MB of descriptions.
+AWS_SERVICES = {"s3", "sts", "sso", "sso-oidc", "signin"}
 OURS = "pagemill"  # its C sources name its prebuilt kernels
 
 
@@ -25,6 +28,7 @@ def unread(packages: Path) -> Iterator[Path]:
     for path in packages.rglob("*"):
         if path.suffix in UNREAD_SUFFIXES and path.relative_to(packages).parts[0] != OURS:
             yield path
+    yield from (path for path in packages.glob("botocore/data/*/") if path.name not in AWS_SERVICES)
     for path in packages.glob("llama_cpp/lib/lib*"):
         if not any(path.match(pattern) for pattern in LLAMA_LIBRARIES):
             yield path

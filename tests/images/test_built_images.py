@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -21,6 +22,8 @@ from images.workshop import Image
 
 from pagemill import __version__
 from pagemill.backends.gguf.library import BEST_CPUS
+from pagemill.store.references import DEMO_FOLDER
+from support.image_shelf import Shelf
 from support.lambda_emulator import INVOKE, emulator
 from support.lambda_runtime import KINDS, event
 from support.running_image import TOOLS, RunningImage, output_of, running, stream_lines
@@ -36,7 +39,8 @@ CPU_IMAGES = ("cpu", "lambda-cpu")
 SERVERS = ("cpu", "gpu")
 GGUF_IMAGES = ("cpu", "lambda-cpu", "ray")
 COMPILERS = ("gcc", "g++", "cc", "c++", "clang", "as", "ld", "make", "cmake", "ninja", "cargo", "rustc")
-QUESTION = {"model": "grist", "temperature": 0, "messages": [{"role": "user", "content": "What is 7 + 5?"}]}
+ASKED = {"role": "user", "content": "What is 7 + 5?"}
+QUESTION = {"model": "grist", "temperature": 0, "messages": [ASKED]}
 ANSWER = "7 + 5 = 12"
 KERNELS = (
     "from pagemill.backends.gguf.library import load_library; load_library();"
@@ -77,11 +81,9 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("name", CPU_IMAGES)
-def test_a_cpu_image_adds_little_to_its_base(
-    name: str, built: Built, sizes: Callable[[], dict[str, dict[str, float]]]
-) -> None:
+def test_a_cpu_image_adds_little_to_its_base(name: str, built: Built, shelf: Shelf) -> None:
     built(name)
-    assert sizes()[name]["beyond base"] <= MAX_MB_BEYOND_BASE
+    assert shelf.sizes_mb()[name]["beyond base"] <= MAX_MB_BEYOND_BASE
 
 
 @pytest.mark.parametrize("name", SERVERS)
@@ -187,6 +189,18 @@ def test_it_runs_on_a_cpu_with_avx2_and_no_more(name: str, built: Built, tmp_pat
     assert told.strip() == ANSWER
 
 
+def test_a_model_and_the_kv_of_its_prefix_can_be_baked_in(built: Built, shelf: Shelf, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    shutil.copy(DEMO_FOLDER / "grist/grist-q8_0.gguf", folder / "model.gguf")
+    system = {"role": "system", "content": "Answer in as few words as you can. " * 20}
+    (folder / "prompt.json").write_text(json.dumps({"messages": [system]}))
+    request = {**QUESTION, "model": "model", "messages": [system, ASKED]}
+    with shelf.baked(built("cpu"), folder, "model.gguf") as image, serving(image, tmp_path) as (_, client):
+        answer = client.post("/v1/chat/completions", json=request).json()
+    assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] > 100, "the first request found no prefix"
+
+
 @pytest.mark.parametrize("name", ["gpu"])
 def test_pytorch_has_its_kernels_without_a_compiler(name: str, built: Built, tmp_path: Path) -> None:
     image = built(name)
@@ -248,11 +262,11 @@ def test_its_bill_of_materials_lists_all_that_is_in_it(name: str, built: Built) 
     query = "from importlib.metadata import distributions as d; print(*{i.name + '@' + i.version for i in d()})"
     for package in output_of(image, "/opt/pagemill/bin/python", "-c", query).split():
         distribution, _, version = package.partition("@")
-        assert f"pkg:pypi/{distribution.lower().replace('_', '-')}@{version.replace('+', '%2B')}" in listed, package
+        assert f"pkg:pypi/{distribution.lower().replace('_', '-')}@{quote(version, safe='')}" in listed, package
     packages = output_of(image, "dpkg-query", "--show", "--showformat=${Package}@${Version} ").split()
     assert len(packages) > 50
     for package in packages:
-        assert f"pkg:deb/debian/{package.replace('+', '%2B').replace(':', '%3A')}" in listed, package
+        assert f"pkg:deb/debian/{quote(package, safe='@')}" in listed, package
 
 
 def wait_listening(container: RunningImage, port: int) -> None:
