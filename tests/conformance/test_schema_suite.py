@@ -5,8 +5,6 @@ ends by itself is valid.
 import asyncio
 import json
 
-import pytest
-
 from conformance.conftest import OpenEngine
 from conformance.test_semantics import run
 from conformance.test_structured_output import finish, text
@@ -17,7 +15,7 @@ from pagemill.prompts.structured_output.matcher import CompiledGrammar
 from support.json_schema_suite import Group, supported
 
 NUM_SEEDS = 3
-LEAST_STOPPED = 0.9  # of the outputs; the others run into max_tokens, most inside a string
+LEAST_STOPPED = 0.7  # of the outputs; the others run into max_tokens, most inside a string
 
 
 async def outputs(engine: Engine, grammar: CompiledGrammar) -> list[str]:
@@ -41,12 +39,13 @@ async def check(engine: Engine, seats: asyncio.Semaphore, group: Group, grammar:
     return len(stopped)
 
 
-@pytest.mark.parametrize("open_engine", ["gguf", "paged", "paged-pipelined"], indirect=True)
 async def test_every_output_that_ends_by_itself_is_valid(open_engine: OpenEngine) -> None:
     engine = await open_engine(max_num_seqs=32)
     compiler = GrammarCompiler(engine.tokenizer, max_source_bytes=100_000, cache_size=0)
     cases = list(supported(compiler))
     assert len(cases) == 191
+    if engine.info.architecture == "fake":  # its distribution is made in Python, a hundred times slower
+        cases = cases[::8]
     seats = asyncio.Semaphore(50)
     num_stopped = sum(await asyncio.gather(*(check(engine, seats, group, grammar) for group, grammar in cases)))
     print(f"{num_stopped} of {len(cases) * NUM_SEEDS} outputs ended by themselves")
