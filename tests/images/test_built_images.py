@@ -56,11 +56,15 @@ def serving(image: Image, folder: Path) -> Iterator[tuple[RunningImage, httpx.Cl
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     with (
-        running(image, log_file=folder / "log", PORT=str(port), PAGEMILL_HOST="127.0.0.1") as container,
+        running(image, log_file=folder / "log", variables=loopback(port)) as container,
         httpx.Client(base_url=address, trust_env=False, timeout=60) as client,
     ):
         container.wait_ready(address)
         yield container, client
+
+
+def loopback(port: int) -> dict[str, str]:
+    return {"PORT": str(port), "PAGEMILL_HOST": "127.0.0.1"}
 
 
 def tools_of(folder: Path, **programs: Path) -> Path:
@@ -119,7 +123,7 @@ def test_sigterm_during_a_stream_lets_it_end(name: str, built: Built, tmp_path: 
 @pytest.mark.parametrize("name", SERVERS)
 def test_sagemakers_argument_is_understood(name: str, built: Built, tmp_path: Path) -> None:
     image, port = built(name), free_port()
-    with running(image, "serve", log_file=tmp_path / "log", PORT=str(port), PAGEMILL_HOST="127.0.0.1") as container:
+    with running(image, "serve", log_file=tmp_path / "log", variables=loopback(port)) as container:
         container.wait_ready(f"http://127.0.0.1:{port}")
 
 
@@ -131,10 +135,9 @@ def invoked(image: Image, folder: Path, mode: str) -> Iterator[tuple[RunningImag
     addresses = {"--runtime-interface-emulator-address": port, "--runtime-api-address": api_port}
     options = [part for name, own in addresses.items() for part in (name, f"127.0.0.1:{own}")]
     command = [f"{TOOLS}/rie", *options, *image.config["Entrypoint"]]
+    variables = {"PAGEMILL_LAMBDA_MODE": mode}
     with (
-        running(
-            image, log_file=folder / "log", entrypoint=command, tools=tools, PAGEMILL_LAMBDA_MODE=mode
-        ) as container,
+        running(image, log_file=folder / "log", entrypoint=command, tools=tools, variables=variables) as container,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client,
     ):
         wait_listening(container, port)
@@ -210,6 +213,27 @@ def test_pytorch_has_its_kernels_without_a_compiler(name: str, built: Built, tmp
     with serving(image, tmp_path) as (container, client):
         client.post("/v1/chat/completions", json=QUESTION).raise_for_status()
     assert "compiler" not in container.log
+
+
+def test_a_ray_node_serves(built: Built, tmp_path: Path) -> None:
+    image, port = built("ray"), free_port()
+    assert image.environment["RAY_SERVE_DEFAULT_HTTP_HOST"] == "0.0.0.0"
+    address = f"http://127.0.0.1:{port}"
+    variables = {"RAY_SERVE_DEFAULT_HTTP_HOST": "127.0.0.1", "RAY_SERVE_DEFAULT_HTTP_PORT": str(port)}
+    with running(image, log_file=tmp_path / "log", variables=variables) as container:
+        container.wait_ready(address)
+        answer = httpx.post(f"{address}/v1/chat/completions", json=QUESTION, trust_env=False, timeout=60).json()
+        container.signal(signal.SIGTERM)
+        container.process.wait(60)
+    assert answer["choices"][0]["message"]["content"] == ANSWER
+
+
+def test_a_ray_node_has_what_kuberay_asks_of_it(built: Built) -> None:
+    image = built("ray")
+    assert "ray, version" in output_of(
+        image, "bash", "-lc", "--", "ray --version"
+    )  # a login shell has a PATH of its own
+    assert "GNU Wget" in output_of(image, "wget", "--version")
 
 
 @pytest.mark.parametrize("name", IMAGES)

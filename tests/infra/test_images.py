@@ -8,7 +8,7 @@ import pytest
 from support.targets import CLOUD_RUN, Target, cloud_run, kubernetes, manifests, runpod_definition
 from support.validators import ROOT
 
-SERVERS = ("cpu", "gpu", "ray")
+SERVERS = ("cpu", "gpu")
 CONTAINERS = [*map(cloud_run, CLOUD_RUN), *map(kubernetes, ("cpu", "gpu"))]
 
 

@@ -6,10 +6,11 @@ import json
 import shlex
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -44,7 +45,7 @@ class RunningImage:
 
 
 def command_in(
-    image: Image, command: Sequence[str], variables: dict[str, str], user: str, tools: Path | None
+    image: Image, command: Sequence[str], variables: Mapping[str, str], user: str, tools: Path | None
 ) -> list[str]:
     """The command, in a namespace of its own with the image's root."""
     root = shlex.quote(str(image.root))
@@ -58,7 +59,7 @@ def command_in(
         f"mount -t tmpfs -o mode=1777 tmpfs {root}/tmp",
         *([f"mount --bind {shlex.quote(str(tools))} {root}{TOOLS}"] if tools else []),
     ]
-    environment = [f"{name}={value}" for name, value in (image.environment | variables).items()]
+    environment = [f"{name}={value}" for name, value in {**image.environment, **variables}.items()]
     inside = ["env", "--ignore-environment", f"--chdir={image.config['WorkingDir']}", *environment, *command]
     steps.append(f"exec chroot --userspec={user} {root} {shlex.join(inside)}")
     return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", "\n".join(steps)]
@@ -71,7 +72,7 @@ def running(
     log_file: Path,
     entrypoint: Sequence[str] | None = None,
     tools: Path | None = None,
-    **variables: str,
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[RunningImage]:
     """The image's entry point, or another, with the arguments or else its own; killed with the block."""
     given = [*(image.config.get("Entrypoint", ()) if entrypoint is None else entrypoint)]
@@ -88,9 +89,9 @@ def running(
         process.wait(30)
 
 
-def output_of(image: Image, *command: str, user: str | None = None, tools: Path | None = None, **variables: str) -> str:
+def output_of(image: Image, *command: str, user: str | None = None, tools: Path | None = None) -> str:
     """What a command in the image prints; it must succeed."""
-    full = command_in(image, command, variables, user or image.config["User"], tools)
+    full = command_in(image, command, {}, user or image.config["User"], tools)
     done = subprocess.run(full, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{command} ended with {done.returncode}: {done.stdout}{done.stderr}"
     return done.stdout
