@@ -5,10 +5,11 @@ Owns no state.
 
 import os
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from pagemill.errors import SettingsError
-from pagemill.validated import Validated, ValidationError, field
+from pagemill.validated import Validated, field
+from pagemill_handlers.variables import read_variables
 
 PREFIX = "PAGEMILL_LAMBDA_"
 
@@ -39,16 +40,7 @@ def load_lambda_settings(environment: Mapping[str, str] | None = None) -> Lambda
     Raises:
         SettingsError: a value is wrong, or there is no such setting; names the variable.
     """
-    environment = os.environ if environment is None else environment
-    given: dict[str, Any] = {
-        name.removeprefix(PREFIX).lower(): value
-        for name, value in environment.items()
-        if name.startswith(PREFIX) and value != ""
-    }
-    try:
-        return LambdaSettings(**given)
-    except ValidationError as error:
-        raise SettingsError(_explain(error)) from error
+    return read_variables(LambdaSettings, PREFIX, environment)
 
 
 def max_concurrency(environment: Mapping[str, str] | None = None) -> int:
@@ -62,12 +54,3 @@ def max_concurrency(environment: Mapping[str, str] | None = None) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise SettingsError(f"AWS_LAMBDA_MAX_CONCURRENCY: not a positive number, got {text!r}")
     return int(text)
-
-
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for item in error.errors():
-        name = PREFIX + str(item["loc"][0]).upper()
-        unknown = item["type"] == "extra_forbidden"
-        lines.append(f"{name}: " + ("there is no such setting" if unknown else f"{item['msg']}, got {item['input']!r}"))
-    return "; ".join(lines)
