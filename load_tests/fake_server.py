@@ -11,7 +11,7 @@ from pagemill.api.app import create_app
 from pagemill.backends.fake import DEFAULT_REPLY, FakeBackend
 from pagemill.bootstrap import DEFAULT_MAX_NUM_BATCHED_TOKENS
 from pagemill.cli.http_server import serve
-from pagemill.cli.listening import address_of, bind, release
+from pagemill.cli.listening import bind, release
 from pagemill.cli.logs import configure_logging
 from pagemill.engine.engine import Engine
 from pagemill.pool import LoadedModel, ModelPool
@@ -50,11 +50,11 @@ def main() -> None:
     settings = load_settings({"model": "fake", "backend": "fake", "log_level": "warning", **vars(options)}, {})
     configure_logging(settings.log_level)
     pool = make_pool(settings)
-    listener = bind(settings)
+    listeners = [bind(settings)]
     try:
-        serve(create_app(pool, settings), pool, settings, listener, address_of(listener))
+        serve(create_app(pool, settings), pool, settings, listeners, [f"http://{settings.host}:{settings.port}"])
     finally:
-        release(listener, settings)
+        release(listeners, settings)
 
 
 if __name__ == "__main__":
