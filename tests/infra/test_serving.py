@@ -1,13 +1,17 @@
-"""Servers started with what targets put into their environment: the demo model on this machine instead of theirs."""
+"""Processes started with what targets put into their environment: the demo model, on this machine instead of theirs."""
 
+import asyncio
+import sys
 import time
 from typing import Any
 
 import httpx
 import pytest
 
-from support.served_process import served_process
-from support.targets import KEY, Target, cloud_run, kubernetes
+from support.fake_runtime_api import fake_runtime_api
+from support.lambda_runtime import event
+from support.served_process import clean_environment, served_process
+from support.targets import KEY, LAMBDAS, Target, aws_function, cloud_run, kubernetes
 
 pytestmark = pytest.mark.slow
 ON_CPUS = [cloud_run("cpu"), kubernetes("cpu"), kubernetes("knative")]
@@ -34,3 +38,31 @@ def test_a_server_as_the_target_starts_it_answers_probes_and_whoever_has_a_key(t
 
 def statuses(client: httpx.Client) -> set[int]:
     return {client.get("/metrics").status_code, client.post("/v1/chat/completions", json=CHAT).status_code}
+
+
+@pytest.mark.parametrize("folder", LAMBDAS)
+async def test_a_function_as_its_template_starts_it_streams_all_that_lambda_sends_at_once(
+    folder: str,
+) -> None:
+    target = aws_function(folder)
+    num_at_once = target.concurrency or 1
+    async with fake_runtime_api() as api:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "pagemill_handlers.aws_lambda",
+            env=clean_environment(
+                **target.environment,
+                AWS_LAMBDA_RUNTIME_API=api.address,
+                AWS_LAMBDA_MAX_CONCURRENCY=str(num_at_once),
+            ),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            invocations = [api.invoke(event("function_url", {**CHAT, "stream": True})) for _ in range(num_at_once)]
+            for invocation in invocations:
+                await invocation.end()
+        finally:
+            process.kill()
+            await process.communicate()
+    assert all(invocation.content.endswith(b"data: [DONE]\n\n") for invocation in invocations)

@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from pagemill.api.operations import metrics
+from pagemill.errors import SettingsError
+from pagemill.settings import load_settings
 from support.targets import OVERLAYS, manifests
 from support.validators import INFRA, kustomize
 
@@ -119,7 +121,8 @@ def workload(documents: list[Json]) -> Json:
 
 
 def test_service_links_are_off_since_the_services_name_makes_them_settings(overlay: list[Json]) -> None:
-    """A Service named pagemill puts PAGEMILL_PORT=tcp://... into every pod."""
+    with pytest.raises(SettingsError, match="PAGEMILL_PORT"):
+        load_settings({}, {"PAGEMILL_PORT": "tcp://10.96.0.17:80"})  # what a Service named pagemill puts into every pod
     assert workload(overlay)["spec"]["template"]["spec"]["enableServiceLinks"] is False
 
 
