@@ -133,5 +133,5 @@ def test_every_example_value_round_trips_through_its_variable() -> None:
     for name in fields(Settings):
         value = getattr(defaults, name)
         if value not in (None, "", ()):
-            environment[ENVIRONMENT_PREFIX + name.upper()] = str(value)
+            environment[ENVIRONMENT_PREFIX + name.upper()] = ",".join(value) if isinstance(value, tuple) else str(value)
     assert load_settings({}, environment) == defaults

@@ -48,6 +48,14 @@ class AuthenticationError(PagemillError):
     type = "authentication_error"
 
 
+class ForbiddenError(PagemillError):
+    """The request comes from where none may come from."""
+
+    status = 403
+    code = "forbidden"
+    type = "permission_error"
+
+
 class NotFoundError(PagemillError):
     """No such route or object."""
 
@@ -94,6 +102,14 @@ class QueueFullError(UnavailableError):
     """As many requests wait as the `max_num_queued_reqs` setting allows."""
 
     code = "queue_full"
+
+
+class RateLimitError(UnavailableError):
+    """This client has asked as much as it may: the `max_requests_per_minute` or `max_concurrent_requests` setting."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+    type = "rate_limit_error"
 
 
 class ModelNotReadyError(UnavailableError):

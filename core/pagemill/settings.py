@@ -96,11 +96,38 @@ class Settings(Validated):
         description="further port, on host, for the probes and nothing else (default: none; port answers them)",
     )
     root_path: str = field("", description="path prefix, when behind a proxy that strips one")
-    api_key: tuple[str, ...] = field((), description="keys of which every request but probes must carry one")
     ping_loading_status: int = field(
         503, ge=200, le=599, description="status of /ping while the model loads; where RunPod is recognised, 204"
     )
     log_level: Literal["debug", "info", "warning", "error"] = field("info", description="least level that is logged")
+    ssl_certfile: str | None = field(None, description="certificate chain in PEM: HTTPS instead of HTTP")
+    ssl_keyfile: str | None = field(None, description="its private key (default: in ssl_certfile)")
+    ssl_keyfile_password: str | None = field(None, description="password of the private key")
+    ssl_ca_certs: str | None = field(None, description="authorities in PEM whose certificates clients may show")
+    ssl_cert_reqs: Literal["none", "optional", "required"] = field(
+        "none", description="whether clients must show a certificate"
+    )
+
+    # Who may ask
+    api_key: tuple[str, ...] = field((), description="keys of which every request but probes must carry one")
+    api_key_file: str | None = field(None, description="file with further keys, one a line; read again when it changes")
+    allowed_origins: tuple[str, ...] = field(
+        (), description="origins whose web pages may ask (CORS), as https://chat.example.com, http://localhost:*, *"
+    )
+    allowed_hosts: tuple[str, ...] = field(
+        (),
+        description="names in the Host header that are served (default: on a loopback address this machine's, else "
+        "all); * is any",
+    )
+    forwarded_allow_ips: tuple[str, ...] = field(
+        ("127.0.0.1",), description="proxies whose X-Forwarded-For and -Proto are believed; * is any"
+    )
+    max_requests_per_minute: int = field(
+        0, ge=0, description="most requests of one key, or without keys of one address, in a minute; 0: no limit"
+    )
+    max_concurrent_requests: int = field(
+        0, ge=0, description="most requests of one key, or without keys of one address, at once; 0: no limit"
+    )
 
     # The engine
     max_model_len: int | None = field(

@@ -121,7 +121,7 @@ def test_a_second_sigterm_changes_nothing() -> None:
 def test_while_it_drains_a_request_under_way_is_refused_and_its_connection_closed() -> None:
     """A connection that was open before is told so, rather than hung or answered late."""
     body = json.dumps({**CHAT, "stream": False}).encode()
-    head = b"POST /api/generate HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    head = b"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
     with served_process("fake", "--port", "0", step_delay_s=0.05) as served:
         url = urlsplit(served.address)
         with (

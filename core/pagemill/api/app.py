@@ -5,6 +5,7 @@ Owns no state: the pool is handed in. Everything a request passes on its way in 
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,10 +18,25 @@ from pagemill.api.middleware import AuthenticationMiddleware, BodyLimitMiddlewar
 from pagemill.pool import ModelPool
 from pagemill.settings import Settings
 
+if TYPE_CHECKING:
+    from pagemill.api.request_limits import RequestLimits
+
+EXPOSED_HEADERS = (  # to pages of other origins
+    "x-request-id",
+    "retry-after",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-reset-requests",
+)
+
 
 def create_app(pool: ModelPool, settings: Settings) -> Starlette:
-    """The application. Its lifespan starts the pool, and at shutdown drains and closes it."""
-    context = ApiContext(pool, settings)
+    """The application. Its lifespan starts the pool, and at shutdown drains and closes it.
+
+    Raises:
+        SettingsError: the `api_key_file` can't be used.
+    """
+    context = ApiContext(pool, settings, _request_limits(settings))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -33,12 +49,53 @@ def create_app(pool: ModelPool, settings: Settings) -> Starlette:
 
     return Starlette(
         routes=[*operations.routes(context), *openai.routes(context), *ollama.routes(context)],
-        middleware=[
-            Middleware(RequestMiddleware),
-            Middleware(ErrorMiddleware),
-            Middleware(AuthenticationMiddleware, keys=settings.api_key),
-            Middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes),
-        ],
+        middleware=_middleware(context),
         exception_handlers={HTTPException: reraise},
         lifespan=lifespan,
+    )
+
+
+def _middleware(context: ApiContext) -> list[Middleware]:
+    """What a request passes, the outermost first. What is not set is neither there nor imported."""
+    settings = context.settings
+    passed = [Middleware(RequestMiddleware)]
+    if settings.allowed_origins:
+        passed.append(_cors(settings))  # a preflight carries no key, and errors must be readable too
+    passed.append(Middleware(ErrorMiddleware))
+    if settings.api_key or settings.api_key_file is not None:
+        from pagemill.api.api_keys import ApiKeys
+
+        keys = ApiKeys(settings.api_key, settings.api_key_file)
+        passed.append(Middleware(AuthenticationMiddleware, keys=keys))
+    if context.limits is not None:
+        from pagemill.api.request_limits import RequestLimitMiddleware
+
+        passed.append(Middleware(RequestLimitMiddleware, limits=context.limits))
+    passed.append(Middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes))
+    return passed
+
+
+def _cors(settings: Settings) -> Middleware:
+    from starlette.middleware.cors import CORSMiddleware
+
+    from pagemill.api.origins import as_pattern
+
+    return Middleware(
+        CORSMiddleware,
+        allow_origin_regex=as_pattern(settings.allowed_origins),
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=EXPOSED_HEADERS,
+    )
+
+
+def _request_limits(settings: Settings) -> "RequestLimits | None":
+    if not settings.max_requests_per_minute and not settings.max_concurrent_requests:
+        return None
+    from pagemill.api.request_limits import RequestLimits
+
+    return RequestLimits(
+        settings.max_requests_per_minute,
+        settings.max_concurrent_requests,
+        retry_after_s=settings.retry_after_s,
     )

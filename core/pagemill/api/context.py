@@ -12,6 +12,7 @@ from starlette.types import Scope
 from pagemill.settings import Settings
 
 if TYPE_CHECKING:
+    from pagemill.api.request_limits import RequestLimits
     from pagemill.pool import ModelPool
 
 EXCHANGE_KEY = "pagemill.exchange"
@@ -22,6 +23,7 @@ class ApiContext(NamedTuple):
 
     pool: "ModelPool"
     settings: Settings
+    limits: "RequestLimits | None" = None  # if requests are limited
 
 
 @dataclass(slots=True)
@@ -31,6 +33,7 @@ class Exchange:
     request_id: str
     status: int | None = None  # None until the response has started
     model: str | None = None  # a route sets it once it knows
+    key_id: str | None = None  # of the API key that it came with
     user: str | None = None  # the client's own name for its end user, from the body
 
 

@@ -4,19 +4,21 @@ Own no state beyond one request. They raise `PagemillError`s, which `ErrorMiddle
 is below `RequestMiddleware` and above the others. Prompt text is never logged.
 """
 
-import hmac
 import logging
 import random
 import re
 import time
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pagemill.api.context import EXCHANGE_KEY, Exchange, route_path
+from pagemill.api.context import EXCHANGE_KEY, Exchange, exchange, route_path
 from pagemill.api.wire import shown
 from pagemill.errors import AuthenticationError, PayloadTooLargeError
+
+if TYPE_CHECKING:
+    from pagemill.api.api_keys import ApiKeys
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +75,7 @@ def _request_id(scope: Scope) -> str:
 def _log(scope: Scope, record: Exchange, duration_s: float) -> None:
     logger.log(
         logging.DEBUG if route_path(scope) in POLLED_PATHS else logging.INFO,
-        "%s %s %s %.1f ms request_id=%s model=%s user=%s",
+        "%s %s %s %.1f ms request_id=%s model=%s user=%s key=%s",
         scope["method"],
         quote(scope["path"]),  # a decoded path may hold line breaks
         record.status,
@@ -81,29 +83,31 @@ def _log(scope: Scope, record: Exchange, duration_s: float) -> None:
         record.request_id,
         record.model,
         record.user and shown(record.user),
+        record.key_id,
     )
 
 
 class AuthenticationMiddleware:
-    """Lets only requests with one of the keys pass, but for the probes. No keys: everyone passes."""
+    """Lets only requests with one of the keys pass, but for the probes."""
 
-    def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, keys: "ApiKeys") -> None:
         self.app = app
-        self.keys = [key.encode() for key in keys]
+        self.keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.keys and scope["type"] == "http" and route_path(scope) not in OPEN_PATHS:
-            self._check(scope)
+        if scope["type"] == "http" and route_path(scope) not in OPEN_PATHS:
+            exchange(scope).key_id = self._identify(scope)
         await self.app(scope, receive, send)
 
-    def _check(self, scope: Scope) -> None:
+    def _identify(self, scope: Scope) -> str:
         # x-api-key first: it can only be for us, while Authorization may be for a gateway before us.
         given = header(scope, b"x-api-key") or _bearer(scope)
         if not given:
             raise AuthenticationError("API key required: send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'.")
-        # All keys are compared, each in constant time: the time taken tells nothing about them.
-        if not sum(hmac.compare_digest(given, key) for key in self.keys):
+        key_id = self.keys.identify(given)
+        if key_id is None:
             raise AuthenticationError("Incorrect API key provided.")
+        return key_id
 
 
 def _bearer(scope: Scope) -> bytes | None:

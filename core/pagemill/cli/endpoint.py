@@ -10,14 +10,22 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from pagemill.cli.failure import CommandError
-from pagemill.cli.server_address import api_key, listens, server_address
+from pagemill.cli.server_address import listens, server_access
 from pagemill.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from pagemill.cli.server_client import ServerClient
 
 # An engine of our own listens nowhere and asks for no key, whatever the environment says of the server's.
-IN_PROCESS: dict[str, Any] = {"api_key": (), "root_path": "", "keep_alive": "-1", "served_model_name": ()}
+IN_PROCESS: dict[str, Any] = {
+    "api_key": (),
+    "api_key_file": None,
+    "max_requests_per_minute": 0,
+    "max_concurrent_requests": 0,
+    "root_path": "",
+    "keep_alive": "-1",
+    "served_model_name": (),
+}
 
 
 @asynccontextmanager
@@ -30,11 +38,11 @@ async def open_endpoint(
         CommandError: the server that was named does not answer, or does not serve it.
         ModelNotFoundError, ModelLoadError, SettingsError: no server serves it, and it can't be loaded here.
     """
-    address = server_address(arguments)
-    if arguments.server or listens(address):
+    access = server_access(arguments)
+    if arguments.server or listens(access.address):
         from pagemill.cli.server_client import connect
 
-        async with connect(address, api_key(arguments)) as server:
+        async with connect(access) as server:
             if await _serves(server, model, must=bool(arguments.server)):
                 yield server
                 return

@@ -17,6 +17,7 @@ GROUP_STARTS = {
     "model": "what is served",
     "download_dir": "how the model gets here",
     "host": "where it listens",
+    "api_key": "who may ask",
     "max_model_len": "the engine",
     "flash_attn": "the gguf backend",
     "device": "the paged backend",

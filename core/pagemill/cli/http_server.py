@@ -10,10 +10,12 @@ import math
 import socket
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from pagemill.cli.browser_guard import guarded
 from pagemill.errors import DrainingError, PagemillError
 from pagemill.partial_import import bare_package
 from pagemill.pool import ModelPool
@@ -44,7 +46,7 @@ def serve(
     one, is for probes.
     """
     config = Config(
-        _behind_health_port(app, *listeners[1:]),
+        _behind_health_port(guarded(app, settings), *listeners[1:]),
         loop="auto",
         http="httptools",
         ws="none",
@@ -52,11 +54,21 @@ def serve(
         log_config=None,
         access_log=False,
         root_path=settings.root_path,
+        forwarded_allow_ips=list(settings.forwarded_allow_ips),
+        **_tls_options(settings),
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s) + ABORT_GRACE_S,
     )
     server = DrainingServer(config, pool, settings.drain_timeout_s, addresses)
     server.run(sockets=listeners)
     return 0 if server.failure is None and not server.force_exit else 1
+
+
+def _tls_options(settings: Settings) -> dict[str, Any]:
+    if settings.ssl_certfile is None:
+        return {}
+    from pagemill.cli import tls
+
+    return tls.server_options(settings)
 
 
 def _behind_health_port(app: ASGIApp, *health: socket.socket) -> ASGIApp:

@@ -34,12 +34,13 @@ def bind_health(settings: Settings) -> socket.socket | None:
     return _bind_tcp(settings.host, port, "health_port")
 
 
-def address_of(listener: socket.socket) -> str:
+def address_of(listener: socket.socket, settings: Settings) -> str:
     """The URL of a listening socket, with the port that was really taken; `unix:PATH` for a Unix socket."""
+    scheme = "http" if settings.ssl_certfile is None else "https"
     if listener.family == socket.AF_UNIX:
         return f"unix:{listener.getsockname()}"
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"{scheme}://{host}:{port}"
 
 
 def release(listeners: Iterable[socket.socket], settings: Settings) -> None:

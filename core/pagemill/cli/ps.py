@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 
-from pagemill.cli.server_address import add_client_flags, api_key, server_address
+from pagemill.cli.server_address import add_client_flags, server_access
 from pagemill.cli.tables import human_size, human_until, write_table
 
 
@@ -19,7 +19,7 @@ def execute(arguments: argparse.Namespace) -> int:
 async def _ps(arguments: argparse.Namespace) -> None:
     from pagemill.cli.server_client import connect
 
-    async with connect(server_address(arguments), api_key(arguments)) as server:
+    async with connect(server_access(arguments)) as server:
         models = (await server.get("/api/ps"))["models"]
     rows = [
         (

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     configure_logging(settings.log_level)
+    _check_tls(settings)
     gc.disable()  # for the imports, as in `main`; the server turns it on again
     listeners = [bind(settings)]
     try:
@@ -42,6 +43,13 @@ def execute(arguments: argparse.Namespace) -> int:
         return _serve(settings, listeners)
     finally:
         release(listeners, settings)
+
+
+def _check_tls(settings: Settings) -> None:
+    if any(name.startswith("ssl_") for name in settings.given_fields):
+        from pagemill.cli import tls
+
+        tls.check(settings)
 
 
 def _leave_on_sigterm(listeners: list[socket.socket], settings: Settings) -> None:
@@ -69,4 +77,6 @@ def _serve(settings: Settings, listeners: list[socket.socket]) -> int:
     pool = build_pool(settings, load_at_once=True)  # the load runs while the web stack is imported
     from pagemill.cli.http_server import serve
 
-    return serve(build_app(settings, pool), pool, settings, listeners, [address_of(item) for item in listeners])
+    return serve(
+        build_app(settings, pool), pool, settings, listeners, [address_of(item, settings) for item in listeners]
+    )

@@ -7,6 +7,7 @@ import argparse
 import os
 import socket
 from collections.abc import Mapping
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from pagemill.cli.failure import CommandError
@@ -19,7 +20,7 @@ PROBE_TIMEOUT_S = 1.0
 
 
 def add_client_flags(parser: argparse.ArgumentParser) -> None:
-    """`--server` and `--api-key`, which `server_address` and `api_key` read."""
+    """`--server`, `--api-key` and `--cacert`, which `server_access` reads."""
     group = parser.add_argument_group("the server to talk to")
     group.add_argument(
         "--server",
@@ -30,6 +31,24 @@ def add_client_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--api-key", dest="client_api_key", metavar="KEY", help="key that the server wants [PAGEMILL_API_KEY]"
     )
+    group.add_argument(
+        "--cacert",
+        metavar="FILE",
+        help="certificate in PEM, of the server or its authority, to trust beside the system's",
+    )
+
+
+class ServerAccess(NamedTuple):
+    """How a server is reached: its address, the key it wants, a file of certificates to trust."""
+
+    address: str
+    key: str | None
+    cacert: str | None
+
+
+def server_access(arguments: argparse.Namespace) -> ServerAccess:
+    """From the flags of `add_client_flags`, else from the variables."""
+    return ServerAccess(server_address(arguments), api_key(arguments), arguments.cacert)
 
 
 def server_address(arguments: argparse.Namespace, environment: Mapping[str, str] | None = None) -> str:
@@ -45,7 +64,8 @@ def server_address(arguments: argparse.Namespace, environment: Mapping[str, str]
         return _with_scheme(host)
     host = WILDCARDS.get(host.strip("[]"), host.strip("[]"))
     port = environment.get("PAGEMILL_PORT") or environment.get("PORT") or DEFAULT_PORT
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    scheme = "https" if environment.get("PAGEMILL_SSL_CERTFILE") else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def api_key(arguments: argparse.Namespace, environment: Mapping[str, str] | None = None) -> str | None:

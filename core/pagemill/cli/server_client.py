@@ -4,6 +4,7 @@ Owns one httpx client. Every failure becomes a `CommandError` that a user can ac
 """
 
 import json
+import ssl
 from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from pagemill.cli.failure import CommandError
-from pagemill.cli.server_address import UNIX, unix_path
+from pagemill.cli.server_address import UNIX, ServerAccess, unix_path
 
 CONNECT_TIMEOUT_S = 5.0
 HTTP_UNAUTHORIZED = 401
@@ -23,17 +24,36 @@ class NotFoundOnServerError(CommandError):
     """The server has no such model, or no such route."""
 
 
-def connect(address: str, key: str | None) -> "ServerClient":
-    """A client for the server at that address. Nothing is sent yet."""
-    headers = {"authorization": f"Bearer {key}"} if key else {}
+def connect(access: ServerAccess) -> "ServerClient":
+    """A client for that server. Nothing is sent yet.
+
+    Raises:
+        CommandError: the file of certificates can't be used.
+    """
+    address = access.address
+    headers = {"authorization": f"Bearer {access.key}"} if access.key else {}
     timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)  # a model may take long to load
     if address.startswith(UNIX):
         transport = httpx.AsyncHTTPTransport(uds=unix_path(address))
         client = httpx.AsyncClient(base_url="http://localhost", headers=headers, timeout=timeout, transport=transport)
     else:
         is_local = urlsplit(address).hostname in ("127.0.0.1", "localhost", "::1")  # no proxy leads there
-        client = httpx.AsyncClient(base_url=address, headers=headers, timeout=timeout, trust_env=not is_local)
+        verify = _trusting(access.cacert)
+        client = httpx.AsyncClient(
+            base_url=address, headers=headers, timeout=timeout, trust_env=not is_local, verify=verify
+        )
     return ServerClient(client, address)
+
+
+def _trusting(cacert: str | None) -> ssl.SSLContext | bool:
+    if cacert is None:
+        return True
+    try:
+        context = httpx.create_ssl_context()
+        context.load_verify_locations(cacert)
+    except OSError as error:  # ssl.SSLError is one
+        raise CommandError(f"can't use the certificates in {cacert} (--cacert): {error.strerror or error}") from error
+    return context
 
 
 class ServerClient:

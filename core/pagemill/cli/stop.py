@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 
-from pagemill.cli.server_address import add_client_flags, api_key, server_address
+from pagemill.cli.server_address import add_client_flags, server_access
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,5 +19,5 @@ def execute(arguments: argparse.Namespace) -> int:
 async def _stop(arguments: argparse.Namespace) -> None:
     from pagemill.cli.server_client import connect
 
-    async with connect(server_address(arguments), api_key(arguments)) as server:
+    async with connect(server_access(arguments)) as server:
         await server.post("/api/generate", {"model": arguments.MODEL, "keep_alive": 0})

@@ -5,7 +5,7 @@ import asyncio
 
 from pagemill import __version__
 from pagemill.cli.failure import CommandError
-from pagemill.cli.server_address import add_client_flags, api_key, listens, server_address
+from pagemill.cli.server_address import ServerAccess, add_client_flags, listens, server_access
 from pagemill.cli.tables import write_line
 
 
@@ -15,16 +15,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     write_line(f"pagemill {__version__}")
-    address = server_address(arguments)
-    if listens(address):
-        write_line(f"server at {address}: {asyncio.run(_server_version(address, api_key(arguments)))}")
+    access = server_access(arguments)
+    if listens(access.address):
+        write_line(f"server at {access.address}: {asyncio.run(_server_version(access))}")
     elif arguments.server:
-        raise CommandError(f"no server answers at {address}")
+        raise CommandError(f"no server answers at {access.address}")
     return 0
 
 
-async def _server_version(address: str, key: str | None) -> str:
+async def _server_version(access: ServerAccess) -> str:
     from pagemill.cli.server_client import connect
 
-    async with connect(address, key) as server:
+    async with connect(access) as server:
         return str((await server.get("/api/version"))["version"])

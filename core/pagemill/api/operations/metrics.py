@@ -5,7 +5,7 @@ itself imported only at the first scrape. A model that was unloaded and loaded a
 after a restart; Prometheus' `rate` expects that.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,20 @@ class EngineCollector(Collector):
         yield _finished(snapshots)
         for stem, text in HISTOGRAM_HELP.items():
             yield _histogram(stem, text, snapshots)
+
+
+class RefusalCollector(Collector):
+    """How many requests the limits of their clients have refused, by which limit."""
+
+    def __init__(self, num_refused: Mapping[str, int]) -> None:
+        self._num_refused = num_refused
+
+    def collect(self) -> Iterator[Metric]:
+        text = "Requests refused because their client had asked too much."
+        family = CounterMetricFamily(PREFIX + "requests_refused", text, labels=("reason",))
+        for reason, count in self._num_refused.items():
+            family.add_metric((reason,), count)
+        yield family
 
 
 def _gauges(snapshots: Snapshots) -> Iterator[Metric]:

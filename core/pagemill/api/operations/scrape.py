@@ -18,6 +18,7 @@ class MetricsScrape:
 
     def __init__(self, context: "ApiContext") -> None:
         self._pool = context.pool
+        self._limits = context.limits
         self._registry: CollectorRegistry | None = None
 
     async def respond(self, request: Request) -> Response:
@@ -30,10 +31,12 @@ class MetricsScrape:
         if self._registry is None:
             from prometheus_client import CollectorRegistry, ProcessCollector
 
-            from pagemill.api.operations.metrics import EngineCollector
+            from pagemill.api.operations.metrics import EngineCollector, RefusalCollector
 
             self._registry = CollectorRegistry()
             self._registry.register(EngineCollector(self._snapshots))
+            if self._limits is not None:
+                self._registry.register(RefusalCollector(self._limits.num_refused))
             ProcessCollector(registry=self._registry)
         return self._registry
 
