@@ -8,6 +8,7 @@ set -eu
 cd "$(dirname "$0")"
 prefix=$1 extras=$2
 shift 2
+: "${INDEX:=}"
 tools=${TOOLS:-/opt/build}/bin
 python=$prefix/bin/python
 umask 022
@@ -21,7 +22,7 @@ python3 -m venv --without-pip "$prefix"
 "$tools/pip" wheel --no-deps --wheel-dir /wheels ${INDEX:+--index-url "$INDEX"} /src
 case ,$extras, in
     # By itself: with other packages beside it pip may take another release than the pinned one.
-    *,paged,*) install "$(grep '^torch==' /src/constraints.txt)" ;;
+    *,paged,*) (INDEX=${TORCH_INDEX:-$INDEX} && install "$(grep '^torch==' /src/constraints.txt)") ;;
 esac
 install "$(ls /wheels/pagemill-*.whl)[$extras]" "$@"
 

@@ -16,7 +16,9 @@ def run_build(folder: Path, *arguments: str, program: str = "docker", code: int 
     """The exit code, and how the builder was called, an argument a line."""
     calls = folder / "calls"
     path = folder / program
-    path.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" -- >> "{calls}"\nexit {code}\n')
+    path.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" "attestations $BUILDX_NO_DEFAULT_ATTESTATIONS" -- >> "{calls}"\nexit {code}\n'
+    )
     path.chmod(0o755)
     environment = {**os.environ, "PATH": f"{folder}:{os.path.dirname(sys.executable)}:/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-m", "images.build", *arguments], cwd=ROOT, env=environment)
@@ -36,7 +38,7 @@ def test_all_images_are_built_with_version_commit_and_time(tmp_path: Path) -> No
     for image, call in zip(IMAGES, calls, strict=True):
         assert call[0] == "build"
         assert call[call.index("--file") + 1] == str(ROOT / "images" / image / "Dockerfile")
-        assert call[-1] == str(ROOT)
+        assert call[-2:] == [str(ROOT), "attestations 1"]
         given = arguments_of(call)
         assert given["VERSION"] == __version__
         assert set(given) <= {"VERSION", "REVISION", "CREATED"}, "the Dockerfiles' own defaults are passed over"
