@@ -13,17 +13,15 @@ def within_answer(
     *,
     prompt: str,
     continued: str = "",
-) -> Format | None:
+) -> Format:
     """The format of an answer to the prompt, which has `continued` a message, whose content is to look like `content`,
-    or which is `calls` of tools. None: it may look like anything.
+    or which is `calls` of tools: at least one of the two.
 
     A model that reasons may do so before. Where the prompt lets it answer at once, it may do that, too.
     """
     if message_format.is_harmony and content is not None:
         content = Concat((Text("<|channel|>final<|message|>"), content))
     answers = tuple(part for part in (content, calls) if part is not None)
-    if not answers:
-        return None
     answer = answers[0] if len(answers) == 1 else OneOf(answers)
     if message_format.is_harmony:
         analysis = Concat((Text("<|channel|>analysis<|message|>"), Until(("<|end|>",)), Text("<|start|>assistant")))

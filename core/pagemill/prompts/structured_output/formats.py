@@ -105,7 +105,9 @@ class Until:
 
 @dataclass(frozen=True, slots=True)
 class AnyText:
-    """Any text, also none, in which the text `without` does not occur."""
+    """Any text, also none, in which the text `without` does not occur. It comes last: text after it would be part of it
+    (`Until` is for text that something follows).
+    """
 
     without: str | None = None
 

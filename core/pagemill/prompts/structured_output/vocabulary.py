@@ -44,7 +44,7 @@ class Vocabulary:
         grammar = CompiledGrammar(matcher)
         if not grammar.can_say_anything(self._eos_token_ids):
             field = next((part.field for part in sources(wanted)), None)
-            raise InvalidRequestError(f"{field}: no output but an empty one is possible", param=field)
+            raise InvalidRequestError(f"{field}: the model has no tokens for any output but an empty one", param=field)
         return grammar
 
 
