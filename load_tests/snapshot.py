@@ -126,11 +126,11 @@ def make_snapshot(name: str, system: str, path: Path, options: argparse.Namespac
     """As at build time: by the command."""
     prompt = path.with_suffix(".json")
     prompt.write_text(json.dumps({"messages": [{"role": "system", "content": system}]}))
-    flags = ("--prompt", str(prompt), "--output", str(path), "--max-model-len", str(4 * options.tokens))
-    flags += ("--log-level", "error")
-    device = ("--device", "cpu", "--dtype", "bfloat16") if is_folder(name) else ()
+    flags = ["--prompt", str(prompt), "--output", str(path), "--max-model-len", str(4 * options.tokens)]
+    if is_folder(name):
+        flags += ["--device", "cpu", "--dtype", "bfloat16"]
     program = str(Path(sys.executable).with_name("pagemill"))
-    subprocess.run((program, "snapshot", str(location(name)), *flags, *device), check=True)
+    subprocess.run([program, "snapshot", str(location(name)), *flags, "--log-level", "error"], check=True)
 
 
 def is_folder(name: str) -> bool:

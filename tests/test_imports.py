@@ -110,3 +110,13 @@ def test_a_dialect_is_imported_at_its_first_request() -> None:
 def test_numpy_is_imported_by_a_load_only_if_the_vocabulary_is_large(vocab_size: int, imports_numpy: bool) -> None:
     statement = f"from pagemill.backends.gguf import sampler; sampler.import_what_greedy_needs({vocab_size})"
     assert ("numpy" in loaded_by(statement)) is imports_numpy
+
+
+def test_a_start_without_a_prefix_snapshot_imports_nothing_of_them() -> None:
+    loaded = modules_loaded_by(
+        "import asyncio; from pagemill.bootstrap import load_model; from pagemill.settings import Settings; "
+        "from pagemill.store.references import resolve; settings = Settings(model='fake'); "
+        "asyncio.run(load_model(resolve('fake'), settings))"
+    )
+    assert "pagemill.engine.engine" in loaded
+    assert [name for name in loaded if "snapshot" in name or name == "pagemill.engine.prefix"] == []
