@@ -35,11 +35,7 @@ class QueueWorker:
         self._app = app
         self._pool = pool
         self._num_seqs = settings.max_num_seqs or 1  # until the engine says what it can hold
-        # The queue is RunPod's to guard: a job that came through it needs no key of ours.
-        headers = {"x-api-key": settings.api_key[0]} if settings.api_key else None
-        self._client = httpx.AsyncClient(
-            transport=InProcessTransport(app), base_url=BASE_URL, headers=headers, timeout=None
-        )
+        self._client = httpx.AsyncClient(transport=InProcessTransport(app), base_url=BASE_URL, timeout=None)
         self._life: asyncio.Task[None] | None = None  # from the first use on
 
     def max_concurrency(self, current: int) -> int:

@@ -76,8 +76,8 @@ def queue_worker(step_delay_s: float = 0.0, **variables: str) -> Iterator[tuple[
         yield api, running
 
 
-def test_jobs_are_answered_whole_streamed_and_with_errors() -> None:
-    with queue_worker() as (api, running):
+def test_jobs_are_answered_whole_streamed_and_with_errors_and_need_no_key() -> None:
+    with queue_worker(PAGEMILL_API_KEY="secret") as (api, running):
         whole, streamed, wrong = (
             api.submit(CHAT),
             api.submit({"openai_route": ROUTE, "openai_input": {**CHAT, "stream": True}}),

@@ -180,11 +180,5 @@ async def test_jobs_at_once_share_the_engine() -> None:
     assert [answer["choices"][0]["message"]["content"] for answer in answers] == [REPLY] * 3
 
 
-async def test_a_key_is_not_asked_of_jobs() -> None:
-    async with worker(api_key=("secret",)) as running:
-        [answer] = await running.outputs(CHAT)
-        assert "choices" in answer
-
-
 def test_runpod_takes_the_handler_for_a_generator() -> None:
     assert inspect.isasyncgenfunction(QueueWorker.handle)
