@@ -15,8 +15,10 @@ def test_sampling_works_on_tensors_that_have_no_data_to_read(vocab_size: int) ->
     tested = Sampler(vocab_size, EOS, device, 4)
     start_all(tested, KINDS)
     ids = list(range(len(KINDS)))
+    mask = bytes(-(-vocab_size // 32) * 4)
     for step in range(6):  # past min_tokens, and past a penalty's window
-        batch = tested.sample(torch.empty(len(ids), vocab_size, device=device), ids)
+        masks = [mask if index % 3 < step else None for index in ids]  # of none, some and all rows
+        batch = tested.sample(torch.empty(len(ids), vocab_size, device=device), ids, masks)
         assert batch.token_ids.shape == (len(ids),)
         assert batch.token_ids.device.type == "meta"
         if step == 3:
