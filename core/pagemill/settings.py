@@ -100,6 +100,10 @@ class Settings(Validated):
         503, ge=200, le=599, description="status of /ping while the model loads; where RunPod is recognised, 204"
     )
     log_level: Literal["debug", "info", "warning", "error"] = field("info", description="least level that is logged")
+    otlp_traces_endpoint: str | None = field(
+        None,
+        description="where OpenTelemetry traces go, over HTTP, as http://localhost:4318/v1/traces (default: nowhere)",
+    )
     ssl_certfile: str | None = field(None, description="certificate chain in PEM: HTTPS instead of HTTP")
     ssl_keyfile: str | None = field(None, description="its private key (default: in ssl_certfile)")
     ssl_keyfile_password: str | None = field(None, description="password of the private key")

@@ -28,7 +28,7 @@ class ApiKey(NamedTuple):
 
 
 class ApiKeys:
-    """Keys to compare with what a client sends. The file holds one a line; blank lines and comments (#) are passed over.
+    """Keys to compare with what a client sends. The file holds one a line, between blank lines and comments (#).
 
     Raises:
         SettingsError: the file can't be read, or holds no key.

@@ -15,11 +15,13 @@ from pagemill.api import ollama, openai, operations
 from pagemill.api.context import ApiContext
 from pagemill.api.errors import ErrorMiddleware, reraise
 from pagemill.api.middleware import AuthenticationMiddleware, BodyLimitMiddleware, RequestMiddleware
+from pagemill.errors import SettingsError
 from pagemill.pool import ModelPool
 from pagemill.settings import Settings
 
 if TYPE_CHECKING:
     from pagemill.api.request_limits import RequestLimits
+    from pagemill.api.tracing import Tracing
 
 EXPOSED_HEADERS = (  # to pages of other origins
     "x-request-id",
@@ -34,9 +36,9 @@ def create_app(pool: ModelPool, settings: Settings) -> Starlette:
     """The application. Its lifespan starts the pool, and at shutdown drains and closes it.
 
     Raises:
-        SettingsError: the `api_key_file` can't be used.
+        SettingsError: the `api_key_file` can't be used, or what `otlp_traces_endpoint` needs is not installed.
     """
-    context = ApiContext(pool, settings, _request_limits(settings))
+    context = ApiContext(pool, settings, _request_limits(settings), _tracing(settings))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -46,6 +48,8 @@ def create_app(pool: ModelPool, settings: Settings) -> Starlette:
             await pool.drain(settings.drain_timeout_s)
         finally:
             await pool.close()
+            if context.tracing is not None:
+                await context.tracing.close()
 
     return Starlette(
         routes=[*operations.routes(context), *openai.routes(context), *ollama.routes(context)],
@@ -59,6 +63,10 @@ def _middleware(context: ApiContext) -> list[Middleware]:
     """What a request passes, the outermost first. What is not set is neither there nor imported."""
     settings = context.settings
     passed = [Middleware(RequestMiddleware)]
+    if context.tracing is not None:
+        from pagemill.api.tracing import TracingMiddleware
+
+        passed.append(Middleware(TracingMiddleware, tracing=context.tracing))
     if settings.allowed_origins:
         passed.append(_cors(settings))  # a preflight carries no key, and errors must be readable too
     passed.append(Middleware(ErrorMiddleware))
@@ -99,3 +107,15 @@ def _request_limits(settings: Settings) -> "RequestLimits | None":
         settings.max_concurrent_requests,
         retry_after_s=settings.retry_after_s,
     )
+
+
+def _tracing(settings: Settings) -> "Tracing | None":
+    if settings.otlp_traces_endpoint is None:
+        return None
+    try:
+        from pagemill.api.tracing import Tracing, exporter_to
+    except ImportError as error:
+        raise SettingsError(
+            f"otlp_traces_endpoint needs OpenTelemetry: pip install 'pagemill[otel]' ({error})"
+        ) from error
+    return Tracing(exporter_to(settings.otlp_traces_endpoint))

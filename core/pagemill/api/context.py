@@ -13,6 +13,7 @@ from pagemill.settings import Settings
 
 if TYPE_CHECKING:
     from pagemill.api.request_limits import RequestLimits
+    from pagemill.api.tracing import Tracing
     from pagemill.pool import ModelPool
 
 EXCHANGE_KEY = "pagemill.exchange"
@@ -24,6 +25,7 @@ class ApiContext(NamedTuple):
     pool: "ModelPool"
     settings: Settings
     limits: "RequestLimits | None" = None  # if requests are limited
+    tracing: "Tracing | None" = None  # if they are traced
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import time
 from collections import deque
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from pagemill.backends.base import Backend, ModelInfo, Tokenizer
 
 logger = logging.getLogger(__name__)
+
+# Whoever wants to know how the generations of its context ended sets a list here; their last deltas are put into it.
+ended_generations: ContextVar[list[Delta] | None] = ContextVar("ended_generations", default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +242,7 @@ class RequestStream:
         self._deltas: deque[Delta] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._error: Exception | None = None
+        self._ended = ended_generations.get()
         self._timer: asyncio.TimerHandle | None = None
         if timeout_s > 0:
             message = f"the request took longer than {timeout_s:g} s"
@@ -279,6 +284,8 @@ class RequestStream:
         self._deltas.append(delta)
         if delta.finish_reason is not None:
             self._num_open -= 1
+            if self._ended is not None:
+                self._ended.append(delta)
             if self._num_open == 0 and self._timer is not None:
                 self._timer.cancel()
         self._wake()
