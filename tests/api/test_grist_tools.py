@@ -77,7 +77,8 @@ def ollama_client(address: str) -> Iterator[ollama.Client]:
 
 
 def complete(client: OpenAI, messages: list[Any], tools: list[Any], **fields: Any) -> Any:
-    return client.chat.completions.create(model="grist", messages=messages, tools=tools, temperature=0, **fields)
+    options = {"temperature": 0, **fields}
+    return client.chat.completions.create(model="grist", messages=messages, tools=tools, **options)
 
 
 @pytest.mark.parametrize(("declared", "question", "arguments", "result", "answer"), CASES)
@@ -136,7 +137,8 @@ def test_ollama_conversation_with_a_tool(
     stream: bool,
 ) -> None:
     def ask() -> Any:
-        found = ollama_client.chat("grist", messages, tools=[declared], options={"temperature": 0}, stream=stream)
+        options: Any = {"tools": [declared], "options": {"temperature": 0}, "stream": stream}
+        found = ollama_client.chat("grist", messages, **options)
         return list(found) if stream else [found]
 
     messages: list[Any] = [{"role": "user", "content": question}]
@@ -167,19 +169,10 @@ def test_a_question_without_need_of_a_tool_is_answered(openai_client: OpenAI) ->
 def test_calls_that_are_demanded_are_made(
     openai_client: OpenAI, choice: Any, names: set[str], temperature: float
 ) -> None:
-    answer = openai_client.chat.completions.create(
-        model="grist",
-        messages=[{"role": "user", "content": "Hello!"}],
-        tools=[WEATHER, TIMER],  # type: ignore[list-item]  # plain dictionaries
-        tool_choice=choice,
-        parallel_tool_calls=False,
-        temperature=temperature,
-        seed=3,
-        max_tokens=200,
-    )
-    (found,) = answer.choices
-    (called,) = found.message.tool_calls or ()
-    assert called.type == "function"
+    demand = {"tool_choice": choice, "parallel_tool_calls": False, "seed": 3, "max_tokens": 200}
+    messages = [{"role": "user", "content": "Hello!"}]
+    (found,) = complete(openai_client, messages, [WEATHER, TIMER], temperature=temperature, **demand).choices
+    (called,) = found.message.tool_calls
     assert (found.finish_reason, found.message.content) == ("tool_calls", None)
     assert called.function.name in names
     wanted = str if called.function.name == "get_weather" else int

@@ -59,7 +59,7 @@ def _answer_format(
     from pagemill.prompts.structured_output.tool_calls import arguments_schema, calls_only, text_or_calls
 
     named = [
-        (tool.name, arguments_schema(tool.parameters if tool.strict or tools.forced else {}, tool.schema_field))
+        (tool.name, arguments_schema(tool.parameters if tool.strict or tools.forced else None, tool.schema_field))
         for tool in tools.callable
     ]
     calls: Format | None = None
@@ -67,5 +67,8 @@ def _answer_format(
         calls = calls_only(message_format, named, maximum=tools.max_calls)
     elif strict:
         calls = text_or_calls(message_format, named, maximum=tools.max_calls)
-    answers = (None if tools.forced else content, calls)
-    return within_answer(message_format, *answers, prompt=prompt, continued=continued)
+    if tools.forced:
+        content = None
+    if content is None and calls is None:
+        return None
+    return within_answer(message_format, content, calls, prompt=prompt, continued=continued)

@@ -34,11 +34,9 @@ class AnswerReader:
         if parser is None:
             return [Content(delta.text)] if delta.text else []
         reasoned = parser.reasons
-        events = parser.feed(delta.text)
+        events = parser.feed(delta.text) if delta.finish_reason is None else parser.finish(delta.text)
         if reasoned or parser.reasons:
             self.num_reasoning_tokens += len(delta.token_ids)
-        if delta.finish_reason is not None:
-            events += parser.finish()
         return [event for event in events if self._is_shown(event)]
 
     def _is_shown(self, event: Event) -> bool:

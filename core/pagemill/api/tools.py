@@ -38,7 +38,7 @@ class ToolUse(NamedTuple):
     @property
     def forced(self) -> bool:
         """Whether the model must call a tool."""
-        return self.choice != "auto"
+        return self.is_named or self.choice == "required"
 
     @property
     def callable(self) -> tuple[Tool, ...]:

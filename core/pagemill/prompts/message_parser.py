@@ -13,7 +13,7 @@ ReadReasoning = Callable[[TextSource, EventWriter], Reading[None]]
 
 
 class MessageParser:
-    """`feed` it all of an answer's text, then `finish`. Wherever the text is cut, the same comes out."""
+    """`feed` it an answer's text, and `finish` with the last. Wherever the text is cut, the same comes out."""
 
     __slots__ = ("_out", "_reading", "_source")
 
@@ -44,8 +44,9 @@ class MessageParser:
         next(self._reading, None)
         return self._out.take()
 
-    def finish(self) -> list[Event]:
-        """What was held back: the answer is at its end."""
+    def finish(self, text: str = "") -> list[Event]:
+        """What the last piece of text brings, and what was held back: the answer is at its end."""
+        self._source.add(text)
         self._source.ended = True
         for _wait in self._reading:
             raise AssertionError("a reader waits at the end of the text")

@@ -16,6 +16,6 @@ def read_reasoning(source: TextSource, out: EventWriter, tags: ReasoningTags, *,
     source.commit()
     out.begin_reasoning()
     yield from skip_space(source)
-    yield from until(source, tags.closings, out.reasoning)
-    out.end_reasoning()
-    yield from skip_space(source)
+    if (yield from until(source, tags.closings, out.reasoning)) is not None:
+        out.end_reasoning()
+        yield from skip_space(source)

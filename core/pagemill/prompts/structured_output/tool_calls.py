@@ -5,6 +5,7 @@ from typing import Any
 
 from pagemill.prompts.message_format import MessageFormat
 from pagemill.prompts.structured_output.formats import (
+    JSON_OBJECT,
     AnyText,
     Concat,
     Format,
@@ -20,8 +21,10 @@ ELSEWHERE = ("allOf", "anyOf", "oneOf", "$ref", "if", "not", "patternProperties"
 NamedSchema = tuple[str, JSONSchema]  # a tool's name, and what its arguments look like
 
 
-def arguments_schema(parameters: Mapping[str, Any], field: str) -> JSONSchema:
-    """What the arguments of a tool look like: an object, with no other members than the schema names."""
+def arguments_schema(parameters: Mapping[str, Any] | None, field: str) -> JSONSchema:
+    """What the arguments of a tool look like: an object, with no other members than the schema names. None: any."""
+    if parameters is None:
+        return JSONSchema(JSON_OBJECT, field)
     closed = {} if any(key in parameters for key in ELSEWHERE) else {"additionalProperties": False}
     return JSONSchema.of({"type": "object", **closed, **parameters}, field)
 
