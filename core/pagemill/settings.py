@@ -15,6 +15,13 @@ from pagemill.validated import Validated, ValidationError, field, fields
 
 ENVIRONMENT_PREFIX = "PAGEMILL_"
 CONFIG_VARIABLE = "PAGEMILL_CONFIG"
+# For an app whose callers someone else has let in, whatever the environment says of a server: no keys, no limits.
+UNGUARDED: Mapping[str, Any] = {
+    "api_key": (),
+    "api_key_file": None,
+    "max_requests_per_minute": 0,
+    "max_concurrent_requests": 0,
+}
 
 
 class Settings(Validated):
@@ -102,7 +109,7 @@ class Settings(Validated):
     log_level: Literal["debug", "info", "warning", "error"] = field("info", description="least level that is logged")
     otlp_traces_endpoint: str | None = field(
         None,
-        description="where OpenTelemetry traces go, over HTTP, as http://localhost:4318/v1/traces (default: nowhere)",
+        description="collector of OpenTelemetry traces, as http://localhost:4318/v1/traces (default: none)",
     )
     ssl_certfile: str | None = field(None, description="certificate chain in PEM: HTTPS instead of HTTP")
     ssl_keyfile: str | None = field(None, description="its private key (default: in ssl_certfile)")
