@@ -2,7 +2,7 @@
 
     python -m load_tests.floor_parts MODEL.gguf --max-num-seqs N --max-model-len N --threads N
 
-Imports: what `floor_server.py` imports, with nothing beside it. Bandwidth: `page_cache.py`. The evaluation is of the
+Imports: what the floor program imports, with nothing beside it. Bandwidth: `page_cache.py`. The evaluation is of the
 same prompt, by a process that has run it once before, so that weights, context and threads are there: run as a program,
 this prints how long it took. Owns no state.
 """
@@ -16,17 +16,18 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
 
-from load_tests.floor_server import PROMPT, Loaded, add_load_arguments, load, next_piece, tokenize
+from load_tests.floor_model import PROMPT, Loaded, add_load_arguments, load, next_piece, tokenize
 from load_tests.servers import ROOT, environment
 
 MESSAGE = "Hello!"
-IMPORTS = (
-    "import asyncio, threading, socket, json, time, uvicorn.protocols.http.httptools_impl, uvicorn.loops.uvloop, "
-    "starlette.applications, starlette.requests, starlette.responses, starlette.routing\n"
-    "from pagemill.backends.gguf.library import load_library\n"
-    "load_library()\n"
-    "print(time.perf_counter())"
-)
+IMPORTS = """
+import gc, time
+gc.disable()
+from load_tests.floor_model import load_library
+load_library()
+import load_tests.floor_app
+print(time.perf_counter())
+"""
 
 
 class FloorParts(NamedTuple):
@@ -44,7 +45,7 @@ class FloorParts(NamedTuple):
 def import_seconds() -> float:
     """From before an interpreter is started until all that the floor program imports is imported."""
     began = time.perf_counter()
-    command = [sys.executable, "-c", f"import gc; gc.disable(); {IMPORTS}"]
+    command = [sys.executable, "-c", IMPORTS]
     ended = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True).stdout
     return float(ended) - began
 
