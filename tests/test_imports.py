@@ -33,8 +33,13 @@ def loaded_by(statement: str) -> set[str]:
         ),
         pytest.param(
             "import pagemill.bootstrap, pagemill.pool, pagemill.backends.gguf.backend, pagemill.backends.fake",
-            {"llama_cpp", "torch", "transformers", "numpy", "starlette", "uvicorn", "httpx", "rich", "jinja2"},
+            {"llama_cpp", "torch", "transformers", "numpy", "starlette", "uvicorn", "httpx", "rich", "jinja2", "boto3"},
             id="everything before a model is loaded",
+        ),
+        pytest.param(
+            "from pagemill.store.references import resolve; resolve('s3://bucket/key.gguf')",
+            {"boto3", "botocore", "urllib3", "asyncio", "llama_cpp"},
+            id="the name of a model in S3",
         ),
         pytest.param(
             "import pagemill.engine.engine, pagemill.engine.step_loop, pagemill.engine.scheduler",
