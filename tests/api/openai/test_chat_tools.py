@@ -10,7 +10,7 @@ from pagemill.backends.fake import EOS, FakeBackend, FakeTokenizer
 from support.api_server import RunningServer, Serve, running_server
 from support.chat_scripts import TOOL_TEMPLATE, scripted
 
-TOOL = {
+TOOL: dict[str, Any] = {
     "type": "function",
     "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}},
 }
