@@ -73,7 +73,11 @@ def function_options(own: ModalSettings, environment: Mapping[str, str]) -> dict
 
 def needs_proxy_auth(own: ModalSettings, settings: Settings) -> bool:
     """Whether Modal must ask callers for a key, since Pagemill is not going to."""
-    return not settings.api_key and own.secret is None
+    return not _has_keys(settings) and own.secret is None
+
+
+def _has_keys(settings: Settings) -> bool:
+    return bool(settings.api_key or settings.api_key_file)
 
 
 _own = read_variables(ModalSettings, PREFIX)
@@ -88,7 +92,7 @@ def serve() -> Starlette:
     """In a container: the app, whose model is loading. Modal runs its lifespan; the first request waits for it."""
     from pagemill.bootstrap import build_app, build_pool
 
-    if _own.secret is not None and not _settings.api_key:
+    if _own.secret is not None and not _has_keys(_settings):
         raise SettingsError(f"{KEY_VARIABLE}: the secret {_own.secret} must have it, since anyone can reach the URL")
     configure_logging(_settings.log_level)
     return build_app(_settings, build_pool(_settings, load_at_once=True))

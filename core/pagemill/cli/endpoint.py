@@ -11,21 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from pagemill.cli.failure import CommandError
 from pagemill.cli.server_address import listens, server_access
-from pagemill.settings import Settings, load_settings
+from pagemill.settings import UNGUARDED, Settings, load_settings
 
 if TYPE_CHECKING:
     from pagemill.cli.server_client import ServerClient
 
 # An engine of our own listens nowhere and asks for no key, whatever the environment says of the server's.
-IN_PROCESS: dict[str, Any] = {
-    "api_key": (),
-    "api_key_file": None,
-    "max_requests_per_minute": 0,
-    "max_concurrent_requests": 0,
-    "root_path": "",
-    "keep_alive": "-1",
-    "served_model_name": (),
-}
+IN_PROCESS: dict[str, Any] = {**UNGUARDED, "root_path": "", "keep_alive": "-1", "served_model_name": ()}
 
 
 @asynccontextmanager

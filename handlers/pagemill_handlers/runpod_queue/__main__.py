@@ -7,21 +7,17 @@ RunPod's package above all, is imported while it runs.
 import logging
 import os
 import sys
-from typing import Any
 
 from pagemill.errors import PagemillError
-from pagemill.settings import Settings, load_settings
+from pagemill.settings import UNGUARDED, Settings, load_settings
 from pagemill_handlers.logs import configure_logging
-
-# The queue is RunPod's to guard: a job that came through it needs no key of ours.
-GUARDED: dict[str, Any] = {"api_key": ()}
 
 logger = logging.getLogger("pagemill_handlers.runpod_queue")
 
 
 def main() -> int:
     try:
-        settings = load_settings(GUARDED)
+        settings = load_settings(UNGUARDED)  # the queue is RunPod's to guard
         configure_logging(settings.log_level)
         _serve(settings)
     except PagemillError as error:

@@ -112,6 +112,7 @@ def test_with_keys_of_our_own_modals_proxy_asks_for_none() -> None:
     found = described(PAGEMILL_API_KEY="secret")
     assert found["requires_proxy_auth"] is False
     assert found["variables"]["PAGEMILL_API_KEY"] == "secret"
+    assert described(PAGEMILL_API_KEY_FILE="/models/keys")["requires_proxy_auth"] is False
     named = described(PAGEMILL_MODAL_SECRET="keys")
     assert named["requires_proxy_auth"] is False
     assert named["num_secrets"] == 2

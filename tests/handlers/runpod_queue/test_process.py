@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -71,13 +72,14 @@ def worker(*arguments: str, step_delay_s: float = 0.0, **variables: str) -> Iter
 
 
 @contextmanager
-def queue_worker(step_delay_s: float = 0.0, **variables: str) -> Iterator[tuple[FakeRunpodApi, Worker]]:
+def queue_worker(*, step_delay_s: float = 0.0, **variables: Any) -> Iterator[tuple[FakeRunpodApi, Worker]]:
     with fake_runpod_api() as api, worker(step_delay_s=step_delay_s, **api.variables(), **variables) as running:
         yield api, running
 
 
 def test_jobs_are_answered_whole_streamed_and_with_errors_and_need_no_key() -> None:
-    with queue_worker(PAGEMILL_API_KEY="secret") as (api, running):
+    guarded = {"PAGEMILL_API_KEY": "secret", "PAGEMILL_MAX_CONCURRENT_REQUESTS": "1"}
+    with queue_worker(**guarded) as (api, running):
         whole, streamed, wrong = (
             api.submit(CHAT),
             api.submit({"openai_route": ROUTE, "openai_input": {**CHAT, "stream": True}}),
