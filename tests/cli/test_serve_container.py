@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -76,6 +77,14 @@ def test_the_probes_need_no_second_port_if_it_is_the_first() -> None:
     with served_process("fake", PORT=port, PORT_HEALTH=port) as served:
         assert "for probes" not in served.log
         assert httpx.get(served.address + "/ping", timeout=30).status_code == 200
+
+
+def test_the_probes_may_have_a_port_beside_a_unix_socket(tmp_path: Path) -> None:
+    with served_process("fake", "--uds", str(tmp_path / "p.sock"), PORT_HEALTH="0") as served:
+        _main, health = addresses(served)
+        assert httpx.get(health + "/readyz", timeout=30).status_code == 200
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(tmp_path / "p.sock")), base_url="http://x") as client:
+            assert client.post("/api/generate", json=CHAT, timeout=30).status_code == 200
 
 
 def test_a_probes_port_that_is_taken_ends_it_with_the_flag_that_chooses_another() -> None:

@@ -19,8 +19,12 @@ class HealthPort:
         self._port = port
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["server"][1] == self._port and route_path(scope) not in PROBE_PATHS:
+        if scope["type"] == "http" and self._comes_in_here(scope) and route_path(scope) not in PROBE_PATHS:
             error = NotFoundError(f"There is no {route_path(scope)} on port {self._port}, which answers probes only.")
             await error_response(error, scope)(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+    def _comes_in_here(self, scope: Scope) -> bool:
+        server = scope.get("server")  # None by a Unix socket
+        return server is not None and server[1] == self._port
