@@ -109,7 +109,7 @@ class Settings(Validated):
     log_level: Literal["debug", "info", "warning", "error"] = field("info", description="least level that is logged")
     otlp_traces_endpoint: str | None = field(
         None,
-        description="where OpenTelemetry traces go, over HTTP, as http://localhost:4318/v1/traces (default: nowhere)",
+        description="collector of OpenTelemetry traces, as http://localhost:4318/v1/traces (default: none)",
     )
     ssl_certfile: str | None = field(None, description="certificate chain in PEM: HTTPS instead of HTTP")
     ssl_keyfile: str | None = field(None, description="its private key (default: in ssl_certfile)")

@@ -72,13 +72,13 @@ def worker(*arguments: str, step_delay_s: float = 0.0, **variables: str) -> Iter
 
 
 @contextmanager
-def queue_worker(*, step_delay_s: float = 0.0, **variables: Any) -> Iterator[tuple[FakeRunpodApi, Worker]]:
+def queue_worker(*, step_delay_s: float = 0.0, **variables: str) -> Iterator[tuple[FakeRunpodApi, Worker]]:
     with fake_runpod_api() as api, worker(step_delay_s=step_delay_s, **api.variables(), **variables) as running:
         yield api, running
 
 
 def test_jobs_are_answered_whole_streamed_and_with_errors_and_need_no_key() -> None:
-    guarded = {"PAGEMILL_API_KEY": "secret", "PAGEMILL_MAX_CONCURRENT_REQUESTS": "1"}
+    guarded: dict[str, Any] = {"PAGEMILL_API_KEY": "secret", "PAGEMILL_MAX_CONCURRENT_REQUESTS": "1"}
     with queue_worker(**guarded) as (api, running):
         whole, streamed, wrong = (
             api.submit(CHAT),
