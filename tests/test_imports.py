@@ -125,3 +125,14 @@ def test_a_start_without_a_prefix_snapshot_imports_nothing_of_them() -> None:
     )
     assert "pagemill.engine.engine" in loaded
     assert [name for name in loaded if "snapshot" in name or name == "pagemill.engine.prefix"] == []
+
+
+@pytest.mark.parametrize(("wanted", "imported"), [("", False), (', "format": "json"', True)])
+def test_formats_are_imported_when_a_request_has_one_and_what_compiles_them_later(wanted: str, imported: bool) -> None:
+    body = f'{{"messages": [{{"role": "user", "content": "hi"}}]{wanted}}}'
+    loaded = modules_loaded_by(
+        "import pagemill.api.openai.chat, pagemill.api.ollama.prompt, pagemill.api.ollama.requests as requests; "
+        f"requests.ChatRequest.from_json({body!r}.encode()).output_format()"
+    )
+    assert ("pagemill.prompts.structured_output.formats" in loaded) is imported
+    assert "llguidance" not in loaded
