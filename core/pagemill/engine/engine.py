@@ -10,9 +10,8 @@ import logging
 import time
 from collections import deque
 from contextvars import ContextVar
-from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from pagemill.engine.request_checks import check_a_token_is_left, check_token_ids, output_room
 from pagemill.engine.scheduler import Scheduler, SchedulerConfig
@@ -38,8 +37,7 @@ logger = logging.getLogger(__name__)
 ended_generations: ContextVar[list[Delta] | None] = ContextVar("ended_generations", default=None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineConfig:
+class EngineConfig(NamedTuple):
     """Limits that are the engine's own; those of the step are the backend's."""
 
     max_num_queued_reqs: int = 512

@@ -16,8 +16,8 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as ReadOnlySequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from pagemill.backends.base import Backend, PipelinedBackend, StepInFlight
 from pagemill.engine.constraint import Constraint
@@ -38,8 +38,7 @@ logger = logging.getLogger(__name__)
 MAX_SEED_PLUS_ONE = 2**63
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(NamedTuple):
     """A request on its way in. `key` names it in everything that is published."""
 
     key: int
@@ -48,15 +47,13 @@ class Submission:
     arrived_at: float  # time.monotonic()
 
 
-@dataclass(frozen=True, slots=True)
-class Cancellation:
+class Cancellation(NamedTuple):
     """The request's client is gone: end what still runs, publish nothing more."""
 
     key: int
 
 
-@dataclass(frozen=True, slots=True)
-class Restoration:
+class Restoration(NamedTuple):
     """The KV of a prefix, to be put into the cache. `done` is told of it."""
 
     token_ids: tuple[int, ...]
@@ -64,9 +61,10 @@ class Restoration:
     done: "Future[None]"
 
 
-@dataclass(frozen=True, slots=True)
 class Stop:
     """End everything that runs, close the backend, end the thread."""
+
+    __slots__ = ()
 
 
 Message = Submission | Cancellation | Restoration | Stop
