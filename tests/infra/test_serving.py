@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,9 +20,14 @@ CHAT = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
 
 
 @pytest.mark.parametrize("target", ON_CPUS, ids=lambda target: target.name)
-def test_a_server_as_the_target_starts_it_answers_probes_and_whoever_has_a_key(target: Target) -> None:
+def test_a_server_as_the_target_starts_it_answers_probes_and_whoever_has_a_key(target: Target, tmp_path: Path) -> None:
     arguments = ("--host", "127.0.0.1", "--port", "0")  # not on this machine's network, nor on a port that may be taken
     variables: dict[str, Any] = dict(target.environment)
+    if "PAGEMILL_API_KEY_FILE" in variables:
+        keys = tmp_path / "api-keys"
+        keys.touch(mode=0o440)
+        keys.write_text(KEY)
+        variables["PAGEMILL_API_KEY_FILE"] = str(keys)
     with served_process(*arguments, step_delay_s=None, **variables) as served:
         with httpx.Client(base_url=served.address) as client:
             probed = {client.get(probe["httpGet"]["path"]).status_code for probe in target.probes}

@@ -16,7 +16,7 @@ from pagemill.validated import fields
 from pagemill_handlers.aws_lambda.settings import PREFIX as LAMBDA_PREFIX
 from pagemill_handlers.aws_lambda.settings import load_lambda_settings
 from support.aws_calls import Json
-from support.targets import KEY, LAMBDAS, Target, targets
+from support.targets import KEY, KEY_FILE, LAMBDAS, Target, targets
 
 ALL = tuple(targets())
 
@@ -108,5 +108,8 @@ def test_a_process_is_sent_as_many_requests_as_it_runs_at_once(target: Target) -
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_target_is_behind_iam_or_asks_for_a_key(target: Target) -> None:
     """Those without a key are behind their platform's own gate: AWS's SigV4, or RunPod's API keys."""
-    gated = {*LAMBDAS, "sagemaker", "runpod/load-balancing", "runpod/queue"}
-    assert settings_of(target).api_key == (() if target.name in gated else (KEY,))
+    settings = settings_of(target)
+    if target.name in {*LAMBDAS, "sagemaker", "runpod/load-balancing", "runpod/queue"}:
+        assert (settings.api_key, settings.api_key_file) == ((), None)
+    else:
+        assert (settings.api_key, settings.api_key_file) in (((KEY,), None), ((), KEY_FILE))

@@ -44,6 +44,7 @@ RUNPOD = ("load-balancing", "queue")
 LAMBDAS = ("lambda", "lambda-managed-instances")
 CLOUD_RUN_GRACE_S, SAGEMAKER_GRACE_S = 10.0, 30.0  # between SIGTERM and SIGKILL; theirs, not settings
 KEY = "an-api-key"  # what a reference to a secret becomes
+KEY_FILE = "/run/pagemill/keys/api-keys"  # where pods find theirs
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,10 +127,23 @@ def test_service_links_are_off_since_the_services_name_makes_them_settings(overl
 
 
 def test_no_pod_starts_without_keys(overlay: list[Json]) -> None:
-    (container,) = workload(overlay)["spec"]["template"]["spec"]["containers"]
-    (key,) = (item for item in container["env"] if item["name"] == "PAGEMILL_API_KEY")
-    assert key["valueFrom"]["secretKeyRef"] == {"name": "pagemill-api-keys", "key": "api-keys"}
+    """The secret is not among the manifests, and the volume of it not optional."""
+    spec = workload(overlay)["spec"]["template"]["spec"]
     assert "Secret" not in kinds(overlay)
+    assert kinds(overlay)["ConfigMap"]["data"]["PAGEMILL_API_KEY_FILE"] == key_file(spec)
+
+
+def key_file(spec: Json) -> str:
+    """Where the container finds the keys, which it may read and others may not."""
+    (volume,) = (volume for volume in spec["volumes"] if volume["name"] == "keys")
+    assert volume["secret"]["secretName"] == "pagemill-api-keys"
+    assert volume["secret"]["defaultMode"] == 0o440
+    assert "optional" not in volume["secret"]
+    assert spec["securityContext"]["fsGroup"] == 10001
+    (item,) = volume["secret"]["items"]
+    (container,) = spec["containers"]
+    (mount,) = (mount for mount in container["volumeMounts"] if mount["name"] == "keys")
+    return f"{mount['mountPath']}/{item['path']}"
 
 
 def test_changed_settings_are_a_rollout(overlay: list[Json]) -> None:

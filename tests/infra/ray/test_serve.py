@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -11,7 +12,7 @@ import yaml
 
 from pagemill.cli.http_server import ABORT_GRACE_S
 from pagemill.settings import Settings, load_settings
-from support.targets import KEY
+from support.targets import KEY_FILE
 from support.validators import INFRA
 
 Json = dict[str, Any]
@@ -52,7 +53,7 @@ def deployment(config: Json) -> Json:
 
 
 def settings_of(config: Json) -> Settings:
-    return load_settings(application(config)["args"], {"PAGEMILL_API_KEY": KEY})
+    return load_settings(application(config)["args"], {"PAGEMILL_API_KEY_FILE": KEY_FILE})
 
 
 def groups(service: Json) -> list[Json]:
@@ -113,7 +114,7 @@ def test_running_requests_end_before_ray_kills_the_replica(config: Json) -> None
 
 
 def test_the_configuration_shows_no_key(config: Json) -> None:
-    assert "api_key" not in application(config)["args"]
+    assert not {"api_key", "api_key_file"} & set(application(config)["args"])
     assert "runtime_env" not in application(config)
 
 
@@ -152,8 +153,11 @@ def test_its_pods_are_valid_and_run_without_rights(service: Json) -> None:
 def test_a_worker_does_not_start_without_keys(service: Json) -> None:
     (worker,) = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
     (container,) = worker["template"]["spec"]["containers"]
-    (key,) = container["env"]
-    assert key["valueFrom"]["secretKeyRef"] == {"name": "pagemill-api-keys", "key": "api-keys"}
+    assert container["env"] == [{"name": "PAGEMILL_API_KEY_FILE", "value": KEY_FILE}]
+    (volume,) = (volume for volume in worker["template"]["spec"]["volumes"] if volume["name"] == "keys")
+    assert volume["secret"]["secretName"] == "pagemill-api-keys"
+    assert "optional" not in volume["secret"]
+    assert {"name": "keys", "mountPath": str(Path(KEY_FILE).parent), "readOnly": True} in container["volumeMounts"]
 
 
 def test_workers_are_as_large_as_a_replica_and_as_many_as_there_may_be(config: Json, service: Json) -> None:
