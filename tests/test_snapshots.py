@@ -108,6 +108,32 @@ async def test_the_one_beside_the_model_is_taken_and_changes_no_token(made: Path
     assert num_cached == len(open_snapshot(reference_of(made).snapshot_path()).head.token_ids)
 
 
+async def test_of_a_model_with_a_sliding_window_it_is_taken_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = TinyModel(architecture="gemma2").write(tmp_path / "m.gguf")
+    text = PREFIX * 3  # longer than the window
+    num_tokens = len(open_snapshot(make(path, text=text)).head.token_ids)
+    prompts = (text + "Who are you?", text[:-20] + "Who are you?", text + "Who am I?")
+    async with loaded(path) as model:
+        answers = [await answer(model, prompt) for prompt in prompts]
+    async with loaded(path, prefix_snapshot=("off",)) as model:
+        plain = [await answer(model, prompt) for prompt in prompts]
+    assert [tokens for tokens, _ in answers] == [tokens for tokens, _ in plain]
+    assert answers[0][1] == num_tokens
+    assert answers[1][1] == 0
+    assert answers[2][1] >= num_tokens
+
+
+async def test_of_a_recurrent_model_the_first_who_begins_so_goes_on_from_it(tmp_path: Path) -> None:
+    path = TinyModel(architecture="mamba").write(tmp_path / "m.gguf")
+    num_tokens = len(open_snapshot(make(path)).head.token_ids)
+    async with loaded(path) as model:
+        answers = [await answer(model, PREFIX + question) for question in ("Who are you?", "Who am I?")]
+    async with loaded(path, prefix_snapshot=("off",)) as model:
+        plain = [await answer(model, PREFIX + question) for question in ("Who are you?", "Who am I?")]
+    assert [tokens for tokens, _ in answers] == [tokens for tokens, _ in plain]
+    assert [num_cached for _, num_cached in answers] == [num_tokens, 0]
+
+
 async def test_a_named_one_may_lie_anywhere_and_of_another_number_of_sequences(made: Path, tmp_path: Path) -> None:
     path = make(made, tmp_path / "elsewhere", PREFIX + PREFIX)
     async with loaded(made, prefix_snapshot=(str(path),), max_num_seqs=3) as model:

@@ -43,6 +43,8 @@ class SnapshotLoad:
         self._candidates = [(candidate, Future[SnapshotFile]()) for candidate in candidates]
 
     def start(self) -> None:
+        for _, future in self._candidates:
+            future.set_running_or_notify_cancel()  # from here on, a cancelled wait can't cancel the future itself
         threading.Thread(target=self._read, name=f"snapshots-{self._reference.name}", daemon=True).start()
 
     async def restore(self, engine: Engine, backend: str) -> None:
