@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import botocore.loaders
+import botocore.session
 import pytest
 
 from pagemill.store import patience
@@ -21,7 +22,7 @@ Fetch = Callable[..., ModelReference]
 def s3_address() -> Iterator[tuple[str, int]]:
     with s3_server() as address, pytest.MonkeyPatch.context() as patch:
         # botocore reads megabytes of JSON for each client
-        patch.setattr(botocore.loaders, "create_loader", cache_results(botocore.loaders.create_loader))
+        patch.setattr(botocore.session, "create_loader", cache_results(botocore.loaders.create_loader))
         yield address
 
 

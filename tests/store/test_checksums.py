@@ -15,7 +15,7 @@ from pagemill.store.checksums import CRCS, can_compute, combine, hasher
 def digest(algorithm: str, data: bytes) -> bytes:
     made = hasher(algorithm)
     for start in range(0, len(data), 7):
-        made.update(memoryview(data)[start : start + 7])
+        made.update(data[start : start + 7])
     return made.digest()
 
 

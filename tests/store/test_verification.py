@@ -30,7 +30,7 @@ def never() -> int:
 
 def digest(algorithm: str, data: bytes) -> bytes:
     made = hasher(algorithm)
-    made.update(memoryview(data))
+    made.update(data)
     return made.digest()
 
 

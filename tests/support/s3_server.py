@@ -16,7 +16,7 @@ REGION = "us-east-1"
 NAMES = count()
 
 
-def environment(endpoint: str) -> dict[str, str]:
+def environment(endpoint: str) -> dict[str, Any]:
     """The variables by which boto3 finds the server and nothing else."""
     return {
         "AWS_ENDPOINT_URL_S3": endpoint,

@@ -15,7 +15,7 @@ ORDERED = ("SHA256", "SHA1", "MD5")  # must see the bytes in their order; CRCs o
 class Hasher(Protocol):
     """As hashlib's objects."""
 
-    def update(self, data: memoryview, /) -> None: ...
+    def update(self, data: bytes, /) -> None: ...
 
     def digest(self) -> bytes: ...
 
@@ -33,7 +33,7 @@ CRCS = {
     "CRC64NVME": CRC(64, 0x9A6C9329AC4BC9B5),
 }
 NUM_BYTES = {"SHA256": 32, "SHA1": 20, "CRC32": 4, "CRC32C": 4, "CRC64NVME": 8}
-CRCFunction = Callable[[memoryview, int], int]  # (data, CRC of what was before it) -> CRC of both
+CRCFunction = Callable[[bytes, int], int]  # (data, CRC of what was before it) -> CRC of both
 
 
 def can_compute(algorithm: str) -> bool:
@@ -65,7 +65,7 @@ class _CRCHasher:
         self._num_bytes = num_bytes
         self._value = 0
 
-    def update(self, data: memoryview, /) -> None:
+    def update(self, data: bytes, /) -> None:
         self._value = self._function(data, self._value)
 
     def digest(self) -> bytes:

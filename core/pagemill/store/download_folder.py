@@ -137,13 +137,20 @@ class FileCopy:
 
 
 def forget_others(folder: Path, wanted: Iterable[Path], patterns: Iterable[str]) -> None:
-    """Delete those copies that match a pattern and are not wanted any more. Files that are no copies stay."""
+    """Delete those copies that match a pattern and are not wanted any more. Files that are no copies stay.
+
+    Raises:
+        ModelLoadError: one can't be deleted.
+    """
     kept = set(wanted)
     for path in {path for pattern in patterns for path in folder.glob(pattern)} - kept:
         origin = path.with_name(f".{path.name}.origin")
         if origin.exists():
-            path.unlink(missing_ok=True)
-            origin.unlink()
+            try:
+                path.unlink(missing_ok=True)
+                origin.unlink(missing_ok=True)
+            except OSError as error:
+                raise _cannot_write(folder, error) from error
 
 
 def check_space(folder: Path, what: object, needed_bytes: int) -> None:

@@ -108,7 +108,10 @@ def _reference(reference: RemoteReference, root: Path, files: ModelFiles) -> Mod
 
 def _remember_files(root: Path, location: S3Location, files: ModelFiles) -> None:
     keys = [file.key for file in files.locations]
-    write_json(_memory_of(root, location), {"keys": keys, "is_folder": files.is_folder})
+    try:
+        write_json(_memory_of(root, location), {"keys": keys, "is_folder": files.is_folder})
+    except OSError as error:  # of a folder that may only be read, where all is there already
+        logger.info("without S3, this copy of %s won't be used: can't note what it is of: %s", location, error.strerror)
 
 
 def _kept_files(root: Path, location: S3Location) -> ModelFiles | None:

@@ -38,7 +38,10 @@ def _read_ahead(ranges: "deque[tuple[Path, int]]") -> None:
             path, start = ranges.popleft()
             if path not in descriptors:
                 descriptors[path] = os.open(path, os.O_RDONLY)
-            os.posix_fadvise(descriptors[path], start, RANGE_BYTES, os.POSIX_FADV_WILLNEED)
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(descriptors[path], start, RANGE_BYTES, os.POSIX_FADV_WILLNEED)
+            else:  # macOS: what is read is thrown away, but stays in the cache
+                os.pread(descriptors[path], RANGE_BYTES, start)
     except (IndexError, OSError):
         return
     finally:

@@ -94,7 +94,6 @@ class Verification:
         self._pieces = [
             _Piece(start, min(start + piece_bytes, item.size_bytes), expected.algorithm) for start in self._starts
         ]
-        self._buffer = memoryview(bytearray(READ_BYTES))
         self.num_missing_bytes = item.size_bytes  # that are not hashed yet
 
     def advance(self, start: int, end: int) -> None:
@@ -112,7 +111,7 @@ class Verification:
         algorithm = self._expected.algorithm
         if self._expected.part_bytes is not None:
             whole = hasher(algorithm)
-            whole.update(memoryview(b"".join(digests)))
+            whole.update(b"".join(digests))
             return whole.digest()
         result = digests[0]
         for piece, digest in zip(self._pieces[1:], digests[1:], strict=True):
@@ -136,9 +135,9 @@ class Verification:
 
     def _hash(self, piece: _Piece, ready: int) -> None:
         length = min(ready - piece.position, READ_BYTES)
-        num_bytes = os.preadv(self._descriptor, [self._buffer[:length]], piece.position)
-        if num_bytes == 0:
+        data = os.pread(self._descriptor, length, piece.position)
+        if not data:
             raise OSError("the file became shorter while it was checked")
-        piece.hasher.update(self._buffer[:num_bytes])
-        piece.position += num_bytes
-        self.num_missing_bytes -= num_bytes
+        piece.hasher.update(data)
+        piece.position += len(data)
+        self.num_missing_bytes -= len(data)
