@@ -99,6 +99,20 @@ def test_an_unknown_field_would_be_found(everything: list[Json], kind: str, wron
     assert next(iter(wrong)) in str(errors(document, CLUSTERS[-1]))
 
 
+def test_the_kustomization_that_the_page_shows_changes_what_it_says(tmp_path: Path) -> None:
+    """Written by the page's reader into a folder beside `infra`."""
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```", (ROOM / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "infra").symlink_to(INFRA)
+    (tmp_path / "kustomization.yaml").write_text(shown)
+    documents = list(yaml.safe_load_all(kustomize(tmp_path)))
+    assert {"Deployment", "ScaledObject", "ServiceMonitor"} <= set(kinds(documents))
+    (container,) = workload(documents)["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "YOUR-REGISTRY/pagemill-cpu@sha256:DIGEST"
+    settings = kinds(documents)["ConfigMap"]
+    assert settings["data"]["PAGEMILL_MAX_NUM_SEQS"] == "32"
+    assert container["envFrom"] == [{"configMapRef": {"name": settings["metadata"]["name"]}}]
+
+
 def test_pods_meet_the_restricted_standard_which_their_namespace_enforces(overlay: list[Json]) -> None:
     by_kind = kinds(overlay)
     assert by_kind["Namespace"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
