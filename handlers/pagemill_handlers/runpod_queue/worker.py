@@ -7,7 +7,6 @@ answers slower.
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -20,8 +19,6 @@ from pagemill.errors import PagemillError
 from pagemill.pool import ModelPool
 from pagemill.settings import Settings
 from pagemill_handlers.runpod_queue.job import request_of
-
-logger = logging.getLogger(__name__)
 
 BASE_URL = "http://runpod-queue"
 EVENT_STREAM = "text/event-stream"
