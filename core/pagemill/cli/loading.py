@@ -1,11 +1,14 @@
 """Has a model loaded before anything is asked of it, so that a failure shows at once. Owns no state.
 
-On a terminal, a spinner shows that something is going on, if it takes so long that a user would wonder.
+On a terminal, a spinner shows that something is going on, and how far it is, if it takes so long that a user would
+wonder.
 """
 
 import asyncio
 import sys
 from typing import TYPE_CHECKING
+
+from pagemill.cli.failure import CommandError
 
 if TYPE_CHECKING:
     from pagemill.cli.server_client import ServerClient
@@ -22,7 +25,7 @@ async def load(server: "ServerClient", model: str, keep_alive: str | None = None
     body: dict[str, object] = {"model": model, "messages": []}  # a chat that asks for nothing, as Ollama has it
     if keep_alive is not None:
         body["keep_alive"] = keep_alive
-    spinning = asyncio.create_task(_spin(f"loading {model}")) if sys.stderr.isatty() else None
+    spinning = asyncio.create_task(_spin(server, f"loading {model}")) if sys.stderr.isatty() else None
     try:
         await server.post("/api/chat", body)
     finally:
@@ -31,9 +34,24 @@ async def load(server: "ServerClient", model: str, keep_alive: str | None = None
             await asyncio.wait([spinning])
 
 
-async def _spin(text: str) -> None:
+async def _spin(server: "ServerClient", text: str) -> None:
     await asyncio.sleep(PATIENCE_S)
     from rich.console import Console
 
-    with Console(stderr=True).status(text):
-        await asyncio.Event().wait()
+    with Console(stderr=True).status(text) as status:
+        while True:
+            status.update(await progress(server) or text)
+            await asyncio.sleep(PATIENCE_S)
+
+
+async def progress(server: "ServerClient") -> str | None:
+    """How far the load is, in the server's words: it says so as long as it is not ready. None if it has none."""
+    from pagemill.cli.server_client import NotFoundOnServerError
+
+    try:
+        await server.get("/readyz")
+    except NotFoundOnServerError:  # a server of another kind
+        return None
+    except CommandError as error:
+        return error.message
+    return None
