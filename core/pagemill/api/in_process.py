@@ -74,17 +74,14 @@ class _Exchange(httpx.AsyncByteStream):
         return message
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        more = True
+        more, piece = True, b""
         while more:
-            piece = b""
-            while more and (
-                not piece or not self._messages.empty()
-            ):  # what has come, in one piece: readers may be slow
-                message = await self.next_message()
-                more = message.get("more_body", False)
-                piece += message.get("body", b"")
-            if piece:
+            message = await self.next_message()
+            more = message.get("more_body", False)
+            piece += message.get("body", b"")
+            if piece and (not more or self._messages.empty()):  # what has come goes in one: readers may be slow
                 yield piece
+                piece = b""
 
     async def aclose(self) -> None:
         self._gone.set()
