@@ -1,6 +1,8 @@
 """Fetching a model from S3: what is fetched, what is used again, what is checked, and what is refused."""
 
 import builtins
+import errno
+import fcntl
 import hashlib
 import json
 import logging
@@ -17,6 +19,7 @@ from pagemill.errors import ModelLoadError, ModelNotFoundError
 from pagemill.store import memory_files
 from pagemill.store.references import DEMO_FOLDER, resolve, resolve_local
 from pagemill.store.remote import RemoteReference
+from pagemill.store.verification import Verification
 from store.conftest import Fetch
 from support.cutting_proxy import CuttingProxy
 from support.s3_server import Bucket, use
@@ -280,6 +283,34 @@ def test_a_fetch_that_is_stopped_ends_with_an_error(bucket: Bucket, fetched: Fet
     reference.progress.stop()
     with pytest.raises(ModelLoadError, match="stopped"):
         fetched(reference)
+
+
+def test_a_fetch_that_is_stopped_before_all_is_checked_keeps_nothing(
+    bucket: Bucket, fetched: Fetch, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    reference = resolve(bucket.put("tiny.gguf", GGUF))
+    assert isinstance(reference, RemoteReference)
+    came = threading.Event()
+
+    def stop_when_all_came(self: Verification, start: int, end: int) -> None:
+        if reference.progress.fetched_bytes == len(GGUF):
+            reference.progress.stop()
+            came.set()
+
+    monkeypatch.setattr(Verification, "advance", stop_when_all_came)
+    with pytest.raises(ModelLoadError, match="stopped"):
+        fetched(reference)
+    assert came.is_set()
+    assert [path for path in cache.rglob("*.gguf") if path.is_file()] == []
+
+
+def test_a_file_system_without_locks_is_named(bucket: Bucket, fetched: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(ModelLoadError, match=r"can't lock .*\.tiny\.gguf\.lock: No locks available; set download_dir"):
+        fetched(bucket.put("tiny.gguf", GGUF))
 
 
 def test_progress_tells_how_much_is_here(bucket: Bucket, fetched: Fetch) -> None:

@@ -70,7 +70,7 @@ class FileCopy:
         """While no other process, or thread, fetches it.
 
         Raises:
-            ModelLoadError: the folder can't be written, or we are stopped while we wait.
+            ModelLoadError: the folder can't be written, its file system has no locks, or we are stopped while we wait.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,6 +130,11 @@ class FileCopy:
                 if not told:
                     logger.info("another process fetches %s to %s: waiting for it", self.location, self.path)
                 told = True
+            except OSError as error:
+                raise ModelLoadError(
+                    f"can't lock {self._beside('lock')}: {error.strerror}; set download_dir to a folder on another "
+                    "file system, or to memory"
+                ) from error
             else:
                 return
             if stopped.wait(LOCK_EVERY_S):

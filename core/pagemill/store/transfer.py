@@ -1,7 +1,7 @@
 """Objects from S3 into files, by many ranged reads at once, and checked while they come.
 
 A `Transfer` owns its threads, which are daemons: nothing that is fetched holds up the end of the process. A worker owns
-the part that it took; where an answer is cut, it asks for the rest of the part. May not import boto3.
+the part that it took; where an answer is cut, it asks for the rest of the part.
 """
 
 import os
@@ -122,6 +122,8 @@ class Transfer:
             line.end()
         if self._failures:
             raise self._failures[0]
+        if self._progress.stopped.is_set():  # perhaps before everything was checked
+            raise ModelLoadError(f"can't fetch {self._what}: it was stopped")
 
     @property
     def _ending(self) -> bool:
@@ -144,8 +146,6 @@ class Transfer:
             except IndexError:
                 return
             self._fetch(download, part)
-        if self._progress.stopped.is_set():
-            raise ModelLoadError(f"can't fetch {self._what}: it was stopped")
 
     def _fetch(self, download: Download, part: Part) -> None:
         patience = self._client.patience()
