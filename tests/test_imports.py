@@ -136,3 +136,18 @@ def test_formats_are_imported_when_a_request_has_one_and_what_compiles_them_late
     )
     assert ("pagemill.prompts.structured_output.formats" in loaded) is imported
     assert "llguidance" not in loaded
+
+
+def test_a_plain_chat_loads_no_parser_of_tools_no_grammar_and_no_store_on_the_network() -> None:
+    loaded = modules_loaded_by(
+        "import pagemill.cli.serve, pagemill.bootstrap, pagemill.pool, pagemill.cli.http_server, pagemill.api.app, "
+        "pagemill.engine.engine, pagemill.prompts.jinja_environment, pagemill.api.openai.endpoints, "
+        "pagemill.api.openai.chat"
+    )
+    rare = (
+        "pagemill.prompts.tools.",
+        "pagemill.prompts.structured_output",
+        "pagemill.api.tracing",
+        "pagemill.store.s3",
+    )
+    assert [name for name in loaded if name.startswith((*rare, "llguidance", "boto", "opentelemetry"))] == []
