@@ -18,7 +18,7 @@ async def hello(request: Request) -> PlainTextResponse:
     return PlainTextResponse("hello")
 
 
-APP = Starlette(routes=[Route("/api/tags", hello), Route("/v1/models", hello)])
+APP = Starlette(routes=[Route("/api/tags", hello), Route("/v1/models", hello), Route("/readyz", hello)])
 
 
 async def ask(settings: Settings, path: str = "/v1/models", **headers: str) -> httpx.Response:
@@ -104,3 +104,8 @@ async def test_allowed_hosts_hold_where_they_are_set_on_any_address() -> None:
     settings = Settings(host="0.0.0.0", allowed_hosts=("llm.example.com",))
     assert (await ask(settings, host="llm.example.com", origin="https://other.com")).status_code == 200
     assert (await ask(settings, host="127.0.0.1")).status_code == 403
+
+
+async def test_probes_may_call_the_server_as_they_like() -> None:
+    settings = Settings(host="0.0.0.0", allowed_hosts=("llm.example.com",))
+    assert (await ask(settings, "/readyz", host="10.1.2.3:8080")).status_code == 200

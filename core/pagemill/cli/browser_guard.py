@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pagemill.api.context import route_path
 from pagemill.api.errors import error_response
-from pagemill.api.middleware import header
+from pagemill.api.middleware import PROBE_PATHS, header
 from pagemill.api.origins import is_allowed
 from pagemill.errors import ForbiddenError
 from pagemill.settings import Settings
@@ -39,7 +40,7 @@ class BrowserGuard:
         self._allowed_origins = tuple(allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] == "http" and route_path(scope) not in PROBE_PATHS:  # probes name the pod's address
             error = self._refusal(scope)
             if error is not None:
                 logger.warning("refused a request: %s", error)
