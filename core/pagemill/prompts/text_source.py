@@ -143,18 +143,21 @@ def copy_all(source: TextSource, write: Write) -> Reading[None]:
 
 def _first(text: str, markers: tuple[str, ...]) -> tuple[int, str | None]:
     """Where the first marker is; of two that begin there, the longer."""
-    found = [(at, -len(marker), marker) for marker in markers if (at := text.find(marker)) >= 0]
-    if not found:
-        return 0, None
-    at, _length, marker = min(found)
-    return at, marker
+    first, found = 0, None
+    for marker in markers:
+        at = text.find(marker)
+        if at >= 0 and (found is None or (at, -len(marker)) < (first, -len(found))):
+            first, found = at, marker
+    return first, found
 
 
 def _possible_start(text: str, markers: tuple[str, ...]) -> int:
     """How many characters at the text's end could begin a marker."""
-    longest = max(len(marker) for marker in markers) - 1
-    for length in range(min(longest, len(text)), 0, -1):
-        tail = text[-length:]
-        if any(marker.startswith(tail) for marker in markers):
-            return length
-    return 0
+    most = 0
+    for marker in markers:
+        at = text.find(marker[0], max(len(text) - len(marker) + 1, 0))
+        while at >= 0 and not marker.startswith(text[at:]):
+            at = text.find(marker[0], at + 1)
+        if at >= 0:
+            most = max(most, len(text) - at)
+    return most
