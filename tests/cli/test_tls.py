@@ -40,7 +40,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(folder: Path, **values: Any) -> Settings:
     """With names of files in the folder."""
-    paths = {key: str(folder / value) if str(value).endswith(".pem") else value for key, value in values.items()}
+    paths: dict[str, Any] = {
+        key: str(folder / value) if str(value).endswith(".pem") else value for key, value in values.items()
+    }
     return Settings(**paths)
 
 
