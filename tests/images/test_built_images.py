@@ -42,6 +42,7 @@ COMPILERS = ("gcc", "g++", "cc", "c++", "clang", "as", "ld", "make", "cmake", "n
 ASKED = {"role": "user", "content": "What is 7 + 5?"}
 QUESTION = {"model": "grist", "temperature": 0, "messages": [ASKED]}
 ANSWER = "7 + 5 = 12"
+RAY_APPLICATION = "pagemill_handlers.ray_serve:build_app"
 KERNELS = (
     "from pagemill.backends.gguf.library import load_library; load_library();"
     "print({line.split('/')[-1].strip() for line in open('/proc/self/maps') if 'libggml-cpu' in line})"
@@ -218,13 +219,17 @@ def test_pytorch_has_its_kernels_without_a_compiler(name: str, built: Built, tmp
 def test_a_ray_node_serves(built: Built, tmp_path: Path) -> None:
     image, port = built("ray"), free_port()
     assert image.environment["RAY_SERVE_DEFAULT_HTTP_HOST"] == "0.0.0.0"
-    address = f"http://127.0.0.1:{port}"
-    variables = {"RAY_SERVE_DEFAULT_HTTP_HOST": "127.0.0.1", "RAY_SERVE_DEFAULT_HTTP_PORT": str(port)}
-    with running(image, log_file=tmp_path / "log", variables=variables) as container:
+    assert image.config["Cmd"] == [RAY_APPLICATION]
+    config = tmp_path / "serve.yaml"
+    listening = {"host": "127.0.0.1", "port": port}
+    applications = [{"name": "pagemill", "route_prefix": "/", "import_path": RAY_APPLICATION}]
+    config.write_text(json.dumps({"http_options": listening, "applications": applications}))  # JSON is YAML
+    tools, address = tools_of(tmp_path, config=config), f"http://127.0.0.1:{port}"
+    with running(image, f"{TOOLS}/config", log_file=tmp_path / "log", tools=tools) as container:
         container.wait_ready(address)
         answer = httpx.post(f"{address}/v1/chat/completions", json=QUESTION, trust_env=False, timeout=60).json()
-        container.signal(signal.SIGTERM)
-        container.process.wait(60)
+        container.signal(signal.SIGINT)
+        assert container.process.wait(60) == 0, container.log
     assert answer["choices"][0]["message"]["content"] == ANSWER
 
 
