@@ -2,16 +2,19 @@
 
 python -m load_tests.range_server FILE PORT
 
-Speaks as much of S3 as a fetch of one object needs: HEAD and GET with a range, an ETag that is the file's MD5.
+Speaks as much of S3 as a fetch of one object needs: HEAD, with the checksum that S3 computes of uploads, and GET with
+a range.
 """
 
-import hashlib
+import base64
 import os
 import re
 import sys
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from pagemill.store.checksums import hasher
 
 RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 
@@ -26,7 +29,9 @@ class RangeServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), RangeHandler)
         self.file = path.open("rb")
         self.size = path.stat().st_size
-        self.etag = f'"{hashlib.file_digest(self.file, "md5").hexdigest()}"'
+        crc = hasher("CRC64NVME")
+        crc.update(path.read_bytes())
+        self.checksum = base64.b64encode(crc.digest()).decode()
 
 
 class RangeHandler(BaseHTTPRequestHandler):
@@ -50,7 +55,8 @@ class RangeHandler(BaseHTTPRequestHandler):
 
     def _send_head(self, status: int, length: int, content_range: str | None = None) -> None:
         self.send_response(status)
-        self.send_header("ETag", self.server.etag)
+        self.send_header("ETag", '"the only one"')
+        self.send_header("x-amz-checksum-crc64nvme", self.server.checksum)
         self.send_header("Last-Modified", formatdate(usegmt=True))
         self.send_header("Content-Length", str(length))
         if content_range is not None:
