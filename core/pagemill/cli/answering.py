@@ -16,14 +16,25 @@ CONTROL_CHARACTERS = dict.fromkeys([code for code in (*range(0x20), *range(0x7F,
 
 
 async def answer(server: "ServerClient", conversation: Conversation, text: str, *, verbose: bool) -> None:
-    """Say `text` and print the answer, then its timings if `verbose`. Ends with a line break, also when interrupted."""
+    """Say `text` and print the answer, then its timings if `verbose`. Ends with a line break, also when interrupted.
+    What the model thinks before is for people to read: it is printed on a terminal only.
+    """
     on_terminal = sys.stdout.isatty()
     last: Mapping[str, Any] = {}
+    is_thinking = False
     try:
         async with aclosing(conversation.say(server, text)) as lines:
             async for last in lines:
-                piece = last["message"].get("content") or ""
-                write(piece.translate(CONTROL_CHARACTERS) if on_terminal else piece)
+                piece, thought = last["message"].get("content") or "", last["message"].get("thinking") or ""
+                if not on_terminal:
+                    write(piece)
+                    continue
+                if bool(thought) > is_thinking:
+                    write("Thinking...\n")
+                if piece and is_thinking:
+                    write("\n...done thinking.\n\n")
+                is_thinking = bool(thought) or (is_thinking and not piece)
+                write((thought + piece).translate(CONTROL_CHARACTERS))
     finally:
         write_line()
     if verbose:
