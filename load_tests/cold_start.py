@@ -120,7 +120,7 @@ def measure(case: Case, repeats: int, traces: int) -> Figures:
     """All starts of a case; the servers take turns, and the floor's parts with them."""
     commands = server_commands(case)
     starts: dict[str, list[float]] = {name: [] for name in commands}
-    floor, bandwidths = [], []
+    floor, bandwidths, traced = [], [], []
     evaluation_s = evaluation_seconds(
         case.path, num_slots=case.num_slots, max_model_len=case.max_model_len, threads=case.threads
     )
@@ -130,19 +130,26 @@ def measure(case: Case, repeats: int, traces: int) -> Figures:
             elapsed_s = start_once(commands[name])
             if repeat:
                 starts[name].append(elapsed_s)
-            print(f"  {case} #{repeat} {name:26} {elapsed_s * 1000:7.0f} ms{'' if repeat else ' (not counted)'}")
+            counted = "" if repeat else " (not counted)"
+            print(f"  {case} #{repeat} {name:26} {elapsed_s * 1000:7.0f} ms{counted}", flush=True)
         if repeat:
-            prepare(case)
-            bandwidths.append(read_bytes_per_s(case.path))
-            prepare(case)
-            reading_s = case.path.stat().st_size / bandwidths[-1]
-            floor.append(FloorParts(import_seconds(), reading_s, evaluation_s))
-    traced = []
+            bandwidths.append(_bandwidth(case))
+            floor.append(FloorParts(_imports(case), case.path.stat().st_size / bandwidths[-1], evaluation_s))
     for _ in range(traces):
         prepare(case)
         traced.append(traced_start(commands[OURS]))
     emptied_by, left = prepare(case)
     return Figures(starts, floor, bandwidths, traced, emptied_by, left)
+
+
+def _bandwidth(case: Case) -> float:
+    prepare(case)
+    return read_bytes_per_s(case.path)
+
+
+def _imports(case: Case) -> float:
+    prepare(case)
+    return import_seconds()
 
 
 def prepare(case: Case) -> tuple[Method | None, dict[str, float]]:

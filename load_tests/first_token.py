@@ -12,6 +12,7 @@ from load_tests.servers import RunningServer, ServerCommand
 
 RETRY_S = 0.002
 GIVE_UP_S = 120.0
+MESSAGE = "Hello!"
 
 
 def start_once(command: ServerCommand) -> float:
@@ -37,7 +38,7 @@ def _try_first_content(server: RunningServer) -> float | None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=GIVE_UP_S)
     body = {
         "model": server.command.model,
-        "messages": [{"role": "user", "content": "Hello!"}],
+        "messages": [{"role": "user", "content": MESSAGE}],
         "max_tokens": 4,
         "temperature": 0,
         "stream": True,

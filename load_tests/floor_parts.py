@@ -1,6 +1,6 @@
 """The floor of a cold start by arithmetic: imports + the model's bytes / bandwidth + the first evaluation.
 
-    python -m load_tests.floor_parts MODEL.gguf --max-num-seqs N --max-model-len N --threads N
+    python -m load_tests.floor_parts --model MODEL.gguf --max-num-seqs N --max-model-len N --threads N
 
 Imports: what the floor program imports, with nothing beside it. Bandwidth: `page_cache.py`. The evaluation is of the
 same prompt, by a process that has run it once before, so that weights, context and threads are there: run as a program,
@@ -16,10 +16,10 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
 
+from load_tests.first_token import MESSAGE
 from load_tests.floor_model import PROMPT, Loaded, add_load_arguments, load, next_piece, tokenize
 from load_tests.servers import ROOT, environment
 
-MESSAGE = "Hello!"
 IMPORTS = """
 import gc, time
 gc.disable()

@@ -20,11 +20,11 @@ FIRST_CONTENT = "first content"
 
 
 class Phases(NamedTuple):
-    """Seconds. Imports: the time to the app that listens and on to the engine, less the waits for the load."""
+    """Seconds. `load` and `imports_beside_load` run at the same time, from when the load began."""
 
-    before_load: float  # process start until the load began: the interpreter, the command line, the backend's imports
+    before_load: float  # since the process's start: the interpreter, the command line, the backend's imports
     load: float
-    imports_beside_load: float  # from when the load began until the app listened
+    imports_beside_load: float  # until the app listened: asyncio, the web stack, the engine, jinja2
     load_to_request: (
         float  # from the later of the load's end and the app until the first step: engine, template, request
     )
