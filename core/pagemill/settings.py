@@ -52,6 +52,8 @@ class Settings(Validated):
         "llama4_pythonic",
         "mistral",
         "qwen3_coder",
+        "seed_oss",
+        "glm45",
         "pythonic",
         "deepseek_v3",
         "deepseek_v31",

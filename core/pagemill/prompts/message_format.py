@@ -22,11 +22,14 @@ TAKES_TOOLS = re.compile(r"\btools\b")
 # What a template that has it is for: the first that fits counts.
 TOOLS_BY_MARK = (
     ("<|channel|>", HARMONY_TOOLS),
+    ("<seed:tool_call>", "seed_oss"),
     ("<parameter=", "qwen3_coder"),
+    ("<arg_key>", "glm45"),
     ("[TOOL_CALLS]", "mistral"),
     ("<｜tool▁calls▁begin｜>", "deepseek_v3"),
     ("<|python_start|>", "llama4_pythonic"),
     ("<|tool_call_start|>", "pythonic"),
+    ("<|tool_list_start|>", "pythonic"),
     ("[func_name1(", "pythonic"),
     ("<|tool_call|>", "granite"),
     ("<tool_call>", "hermes"),

@@ -108,7 +108,7 @@ def test_free_text_may_turn_into_calls_that_the_schemas_allow(name: str) -> None
         assert all(isinstance(event, Content) for event in read(chosen, free))
 
 
-@pytest.mark.parametrize("name", ["llama3_json", "qwen3_coder", "pythonic", "openai"])
+@pytest.mark.parametrize("name", ["llama3_json", "qwen3_coder", "glm45", "pythonic", "openai"])
 def test_where_nothing_tells_a_calls_beginning_free_text_stays_free(name: str) -> None:
     assert text_or_calls(MessageFormat(name, None), NAMED, maximum=None) is None
 

@@ -88,6 +88,22 @@ TRANSCRIPTS: list[tuple[str, str, list[Event]]] = [
         [Content("First."), *call(0, "get_time", '{"city": "Rome", "zone": "7"}'), *call(1, "get_time", "{}")],
     ),
     (
+        "seed_oss",
+        "<seed:tool_call>\n<function=get_time>\n<parameter=city>Rome</parameter>\n</function>\n</seed:tool_call>",
+        call(0, "get_time", '{"city": "Rome"}'),
+    ),
+    (
+        "glm45",
+        'I look.\n<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Pa"ris</arg_value>\n'
+        "<arg_key>days</arg_key>\n<arg_value>3</arg_value>\n</tool_call>\n<tool_call>get_time</tool_call>",
+        [Content("I look."), *call(0, "get_weather", '{"city": "Pa\\"ris", "days": 3}'), *call(1, "get_time", "{}")],
+    ),
+    (
+        "pythonic",
+        f'<|tool_call_start|>[{{"name": "get_time", "arguments": {PARIS}}}]<|tool_call_end|>',
+        call(0, "get_time", PARIS),
+    ),
+    (
         "pythonic",
         "[get_weather(city=\"Par'is\", days=-3, tags=['a', (1, 2.5), {'b': None}], metric=True), get_time('Rome')]",
         [
@@ -144,6 +160,7 @@ NO_CALLS = [
     ("pythonic", "[get_weather, get_time]"),
     ("deepseek_v3", f"{BEGIN}function{SEPARATOR} what? {END}"),
     ("granite", "<|tool_call|> no list"),
+    ("glm45", '<tool_call>{"name": "f"}</tool_call> <tool_call> a b'),
 ]
 
 

@@ -8,6 +8,7 @@ from collections import deque
 from typing import Any
 
 from pagemill.api.ollama.requests import Message
+from pagemill.prompts.tool_arguments import ToolArguments
 
 CALL_ID_LENGTH = 9  # what Mistral's templates insist on
 
@@ -36,7 +37,7 @@ def template_messages(messages: list[Message]) -> list[dict[str, Any]]:
 def _call(call: dict[str, Any], number: int) -> dict[str, Any]:
     function = call["function"]
     call_id = call.get("id") or f"call{number:0{CALL_ID_LENGTH - 4}}"
-    arguments = function.get("arguments") or {}
+    arguments = ToolArguments(function.get("arguments") or {})
     return {"type": "function", "id": call_id, "function": {"name": function["name"], "arguments": arguments}}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pagemill.api.wire import WireModel, shown
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
+from pagemill.prompts.tool_arguments import ToolArguments
 from pagemill.validated import field
 
 THOUGHT_NAMES = ("reasoning", "reasoning_content", "thinking")
@@ -79,7 +80,9 @@ def _tool_call(call: object, path: str) -> object:
     arguments = function.get("arguments")
     if isinstance(arguments, str):
         arguments = _parsed(arguments or "{}", f"{path}.function.arguments")
-    return {**call, "function": {**function, "arguments": {} if arguments is None else arguments}}
+    if arguments is None or isinstance(arguments, dict):
+        arguments = ToolArguments(arguments or {})
+    return {**call, "function": {**function, "arguments": arguments}}
 
 
 def _parsed(text: str, path: str) -> dict[str, object]:

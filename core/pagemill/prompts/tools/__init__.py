@@ -23,12 +23,20 @@ TOOL_FORMATS = {
     "llama4_pythonic": "pythonic",
     "mistral": "mistral",
     "qwen3_coder": "qwen3_coder",
+    "seed_oss": "qwen3_coder",
+    "glm45": "glm45",
     "pythonic": "pythonic",
     "deepseek_v3": "deepseek",
     "deepseek_v31": "deepseek",
 }
 # Where arguments are no JSON they can't be held to a schema: calls that are forced are written in another way.
-FORCED_FORMATS = {"qwen3_coder": "hermes", "pythonic": "llama3_json", "llama4_pythonic": "llama3_json"}
+FORCED_FORMATS = {
+    "qwen3_coder": "hermes",
+    "seed_oss": "hermes",
+    "glm45": "hermes",
+    "pythonic": "llama3_json",
+    "llama4_pythonic": "llama3_json",
+}
 ID_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 

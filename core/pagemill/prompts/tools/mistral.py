@@ -18,6 +18,7 @@ MARKERS: tuple[str, ...] = (BEGIN, CALL_ID, ARGS)
 TRIGGER = BEGIN
 SYNTAXES = (
     CallSyntax('{"name": "{name}", "arguments": ', "}", between=", ", begin=BEGIN + "[", end="]"),
+    CallSyntax('{"name": "{name}", "arguments": ', "}", between=", ", begin=BEGIN + " [", end="]"),
     CallSyntax(BEGIN + "{name}" + ARGS, ""),
 )
 NAME = re.compile(r"[^\s\[\]{}]*")

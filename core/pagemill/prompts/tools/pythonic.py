@@ -18,6 +18,7 @@ from pagemill.prompts.message_events import EventWriter
 from pagemill.prompts.text_source import Reading, TextSource, Write, accept, next_char, skip_space, take_while, until
 from pagemill.prompts.tools import CallSyntax, ToolSchemas
 from pagemill.prompts.tools.bare_call import read_bare_calls
+from pagemill.prompts.tools.json_call import Outcome, read_calls
 
 TAGS = ("<|python_start|>", "<|tool_call_start|>", "```tool_code\n")
 END_TAGS = ("<|python_end|>", "<|tool_call_end|>", "```")
@@ -37,7 +38,15 @@ def read(source: TextSource, out: EventWriter, tools: ToolSchemas) -> Reading[No
 
 def _attempt(source: TextSource, out: EventWriter, tools: ToolSchemas, tag: str) -> Reading[bool]:
     source.mark()
-    if tag:
+    if tag:  # then it may be a list of JSON objects, too
+        yield from skip_space(source)
+        outcome = yield from read_calls(source, out, tools)
+        if outcome is not Outcome.NO_CALL:
+            yield from (skip_space(source) if outcome is Outcome.CALL else until(source, END_TAGS, out.arguments))
+            yield from accept(source, *END_TAGS)
+            return True
+        source.rewind()
+        source.mark()
         yield from skip_space(source)
     if not (yield from accept(source, "[")) and not tag:
         source.rewind()

@@ -1,4 +1,4 @@
-"""Qwen3-Coder: calls in tags of their own, values without quotes.
+"""Qwen3-Coder, and Seed-OSS with other outer tags: calls in tags of their own, values without quotes.
 
     <tool_call>
     <function=get_weather>
@@ -19,12 +19,13 @@ from typing import Any
 from pagemill.prompts.message_events import EventWriter
 from pagemill.prompts.text_source import Reading, TextSource, accept, skip_space, take_while, until
 from pagemill.prompts.tools import CallSyntax, ToolSchemas
-from pagemill.prompts.tools.typed_values import is_text, parameter_schema, text_in_string, typed_json
+from pagemill.prompts.tools.typed_values import parameter_schema, read_typed
 
-BEGIN, END = "<tool_call>", "</tool_call>"
+BEGINS = ("<tool_call>", "<seed:tool_call>")
+ENDS = ("</tool_call>", "</seed:tool_call>")
 FUNCTION, FUNCTION_END = "<function=", "</function>"
 PARAMETER, PARAMETER_END = "<parameter=", "</parameter>"
-MARKERS: tuple[str, ...] = (BEGIN, END)
+MARKERS: tuple[str, ...] = (*BEGINS, *ENDS)
 TRIGGER = ""
 SYNTAXES: tuple[CallSyntax, ...] = ()  # see `FORCED_FORMATS`
 NAME = re.compile(r"[^\s<>]*")
@@ -32,11 +33,11 @@ NAME = re.compile(r"[^\s<>]*")
 
 def read(source: TextSource, out: EventWriter, tools: ToolSchemas) -> Reading[None]:
     """See the package. The outer tags may be missing."""
-    while (marker := (yield from until(source, (BEGIN, FUNCTION), out.content))) is not None:
+    while (marker := (yield from until(source, (*BEGINS, FUNCTION), out.content))) is not None:
         source.mark()
-        if marker == BEGIN:
+        if marker in BEGINS:
             yield from skip_space(source)
-        if marker == BEGIN and not (yield from accept(source, FUNCTION)):
+        if marker in BEGINS and not (yield from accept(source, FUNCTION)):
             name = ""
         else:
             name = yield from take_while(source, NAME)
@@ -47,7 +48,7 @@ def read(source: TextSource, out: EventWriter, tools: ToolSchemas) -> Reading[No
         source.commit()
         yield from _read_arguments(source, out, name, tools.get(name))
         yield from skip_space(source)
-        yield from accept(source, END)
+        yield from accept(source, *ENDS)
 
 
 def _read_arguments(source: TextSource, out: EventWriter, name: str, tool: Mapping[str, Any] | None) -> Reading[None]:
@@ -70,16 +71,9 @@ def _read_arguments(source: TextSource, out: EventWriter, name: str, tool: Mappi
 
 
 def _read_value(source: TextSource, out: EventWriter, schema: Mapping[str, Any]) -> Reading[None]:
-    """The value on its lines; a string is given out as it comes. An end tag may be missing, before the next tag."""
+    """The value on its lines. An end tag may be missing, before the next tag."""
     yield from accept(source, "\n")
     ends = ("\n" + PARAMETER_END, PARAMETER_END, "\n" + PARAMETER, "\n" + FUNCTION_END)
-    if is_text(schema):
-        out.arguments('"')
-        end = yield from until(source, ends, lambda text: out.arguments(text_in_string(text)))
-        out.arguments('"' if end else "")
-    else:
-        parts: list[str] = []
-        end = yield from until(source, ends, parts.append)
-        out.arguments(typed_json("".join(parts), schema) if end else "")
+    end = yield from read_typed(source, out, ends, schema)
     if end is not None and PARAMETER_END not in end:
         source.back(len(end))

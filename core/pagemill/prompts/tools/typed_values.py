@@ -7,6 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pagemill.prompts.message_events import EventWriter
+from pagemill.prompts.text_source import Reading, TextSource, until
+
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 PYTHON_LITERALS = {"True": True, "False": False, "None": None}
 
@@ -54,6 +57,18 @@ def typed_json(text: str, schema: Mapping[str, Any]) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def text_in_string(text: str) -> str:
-    """The text as it stands inside of a JSON string."""
-    return json.dumps(text, ensure_ascii=False)[1:-1]
+def read_typed(
+    source: TextSource, out: EventWriter, ends: tuple[str, ...], schema: Mapping[str, Any]
+) -> Reading[str | None]:
+    """Read a value up to one of the ends, and that too; returns it. A string is given out as it comes, else the whole
+    value. One that is cut off stays so.
+    """
+    if is_text(schema):
+        out.arguments('"')
+        end = yield from until(source, ends, lambda text: out.arguments(json.dumps(text, ensure_ascii=False)[1:-1]))
+        out.arguments('"' if end else "")
+        return end
+    parts: list[str] = []
+    end = yield from until(source, ends, parts.append)
+    out.arguments(typed_json("".join(parts), schema) if end else "")
+    return end
