@@ -8,8 +8,8 @@ import argparse
 from datetime import UTC, datetime
 
 from pagemill.api.app import create_app
+from pagemill.backend_choice import DEFAULT_MAX_NUM_BATCHED_TOKENS
 from pagemill.backends.fake import DEFAULT_REPLY, FakeBackend
-from pagemill.bootstrap import DEFAULT_MAX_NUM_BATCHED_TOKENS
 from pagemill.cli.http_server import serve
 from pagemill.cli.listening import bind, release
 from pagemill.cli.logs import configure_logging

@@ -7,7 +7,8 @@ import argparse
 import time
 from pathlib import Path
 
-from pagemill.bootstrap import backend_kind, load_backend, make_chat_template, read_chat_template
+from pagemill.backend_choice import backend_kind, load_backend
+from pagemill.bootstrap import make_chat_template, read_chat_template
 from pagemill.cli.flags import ENGINE_SETTINGS, add_settings_flags, given_settings
 from pagemill.cli.logs import configure_logging
 from pagemill.cli.snapshot_prompt import read_prompt
