@@ -3,6 +3,7 @@
 import ctypes
 import mmap
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -14,22 +15,22 @@ from pagemill.store.references import resolve_local
 from support.served_process import clean_environment
 
 SIZE = 2 * RANGE_BYTES + 12_345
+NUM_PAGES = -(-SIZE // mmap.PAGESIZE)
 
 
 def num_cached_pages(path: Path) -> int:
-    """By mincore(2)."""
-    size = path.stat().st_size
+    """Of a file of that size, by mincore(2)."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
     libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
     libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     with path.open("rb") as file:
-        address = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, file.fileno(), 0)
-        states = ctypes.create_string_buffer(-(-size // mmap.PAGESIZE))
-        assert libc.mincore(address, size, states) == 0
-        libc.munmap(address, size)
-    return sum(state & 1 for state in states.raw[: -(-size // mmap.PAGESIZE)])
+        address = libc.mmap(None, SIZE, mmap.PROT_READ, mmap.MAP_SHARED, file.fileno(), 0)
+        states = ctypes.create_string_buffer(NUM_PAGES)
+        assert libc.mincore(address, SIZE, states) == 0
+        libc.munmap(address, SIZE)
+    return sum(state & 1 for state in states.raw[:NUM_PAGES])
 
 
 @pytest.fixture
@@ -40,22 +41,23 @@ def cold(tmp_path: Path) -> Path:
     with path.open("rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    if num_cached_pages(path) == -(-SIZE // mmap.PAGESIZE):
+    if num_cached_pages(path) == NUM_PAGES:
         pytest.skip("this file system keeps its files in memory")
     return path
 
 
-def until_read(path: Path) -> None:
-    with path.open("rb") as file:  # a read waits for what is on its way
-        assert len(file.read()) == SIZE
+def is_read_ahead(path: Path) -> bool:
+    """Within two seconds. Anybody may drop the machine's page cache meanwhile, so that a single try proves nothing."""
+    for thread in prefault([path]):
+        thread.join()
+    deadline = time.monotonic() + 2
+    while num_cached_pages(path) < NUM_PAGES and time.monotonic() < deadline:  # the kernel reads by itself now
+        time.sleep(0.01)
+    return num_cached_pages(path) == NUM_PAGES
 
 
 def test_all_of_a_cold_file_is_asked_for(cold: Path) -> None:
-    before = num_cached_pages(cold)
-    for thread in prefault([cold]):
-        thread.join()
-    assert num_cached_pages(cold) > before
-    until_read(cold)
+    assert any(is_read_ahead(cold) for _ in range(10))
 
 
 def test_the_setting_reads_a_model_ahead(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
