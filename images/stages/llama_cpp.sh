@@ -15,11 +15,11 @@ export CMAKE_ARGS="$(echo $CMAKE_ARGS)"
 
 requirement=$(grep '^llama-cpp-python==' constraints.txt)
 key=$(echo "$requirement $CMAKE_ARGS $(uname -m) $(ldd --version | head -n 1)" | sha256sum | cut -c 1-16)
-if ! ls "$cache/$key"/*.whl >/dev/null 2>&1; then
-    rm -rf "$cache/$key.partial"
-    "${PIP:-pip}" wheel --no-deps --no-cache-dir --no-binary llama-cpp-python ${INDEX:+--index-url "$INDEX"} \
-        --wheel-dir "$cache/$key.partial" "$requirement"
-    mv "$cache/$key.partial" "$cache/$key"
-fi
 mkdir -p "$wheels"
-cp "$cache/$key"/*.whl "$wheels"
+if ! cp "$cache/$key"/*.whl "$wheels" 2>/dev/null; then
+    "${TOOLS:-/opt/build}/bin/pip" wheel --no-deps --no-cache-dir --no-binary llama-cpp-python \
+        ${INDEX:+--index-url "$INDEX"} --wheel-dir "$wheels" "$requirement"
+    partial=$(mktemp -d "$cache/partial.XXXXXX")  # another build may be at it too
+    cp "$wheels"/*.whl "$partial"
+    mv -T "$partial" "$cache/$key" || rm -rf "$partial"
+fi
