@@ -1,4 +1,4 @@
-"""What every Dockerfile must hold to, read from its text; `test_built_images` and `test_contents` look at what comes of it."""
+"""What every Dockerfile must hold to, read from its text. The other tests here look at what comes of it."""
 
 import json
 import re
