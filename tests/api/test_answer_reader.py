@@ -73,7 +73,15 @@ def test_whole_calls_are_given_one_after_the_other() -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [('{"a": "b\nc"}', {"a": "b\nc"}), ("[1]", None), ("", None), ('{"a":', None), ("[" * 9999, None)],
+    [
+        ('{"a": "b\nc"}', {"a": "b\nc"}),
+        ("[1]", None),
+        ("", None),
+        ('{"a":', None),
+        ("[" * 9999, None),
+        ('{"a": NaN}', None),
+        ('{"a": 1e999}', None),
+    ],
 )
 def test_arguments_are_an_object_or_nothing(text: str, value: object) -> None:
     assert WholeCall(0, "a", "f", text).arguments_object() == value

@@ -35,7 +35,7 @@ class AnswerReader:
             return [Content(delta.text)] if delta.text else []
         reasoned = parser.reasons
         events = parser.feed(delta.text) if delta.finish_reason is None else parser.finish(delta.text)
-        if reasoned or parser.reasons:
+        if reasoned or parser.reasons or any(isinstance(event, Reasoning) for event in events):
             self.num_reasoning_tokens += len(delta.token_ids)
         return [event for event in events if self._is_shown(event)]
 
@@ -55,9 +55,10 @@ class WholeCall(NamedTuple):
     arguments: str
 
     def arguments_object(self) -> Mapping[str, Any] | None:
-        """The arguments; None if the model wrote no JSON object."""
+        """The arguments; None if the model wrote no JSON object, or numbers that JSON has not."""
         try:
             value = json.loads(self.arguments, strict=False)
+            json.dumps(value, allow_nan=False)
         except (ValueError, RecursionError):
             return None
         return value if isinstance(value, dict) else None

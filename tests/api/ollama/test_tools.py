@@ -63,6 +63,13 @@ def test_a_call_without_a_json_object_is_shown_as_the_model_wrote_it(server: Run
     assert '"f"' in message["content"]
 
 
+def test_half_a_surrogate_pair_in_the_arguments_is_sent_as_an_escape(server: RunningServer) -> None:
+    text = '<tool_call>{"name": "f", "arguments": {"a": "\\ud83d"}}</tool_call>'
+    response = server.post("/api/chat", conversation(text, tools=[TOOL], stream=False))
+    assert '"a":"\\ud83d"' in response.text
+    assert functions(response.json()["message"]) == [(0, "f", {"a": "\ud83d"})]
+
+
 def test_without_tools_in_the_request_calls_are_text(server: RunningServer) -> None:
     answer = server.post("/api/chat", conversation(CALL, stream=False)).json()
     assert answer["message"] == {"role": "assistant", "content": CALL}

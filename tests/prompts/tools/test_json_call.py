@@ -1,8 +1,10 @@
 """Calls that are not quite what they should be: read as far as they are a call, never lost."""
 
+import json
+
 import pytest
 
-from pagemill.prompts.message_events import Content, Event
+from pagemill.prompts.message_events import Content, Event, ToolCallArguments
 from support.answer_events import call, read_format
 
 
@@ -64,6 +66,23 @@ from support.answer_events import call, read_format
 )
 def test_hermes_calls_that_are_not_quite_right(text: str, events: list[Event]) -> None:
     assert read_format("hermes", text) == events
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("hermes", '<tool_call>{"name": "\\ud800", "arguments": {}}</tool_call>'),
+        ("hermes", '<tool_call>{"name": "f", "arguments": "{\\"a\\": \\"\\ud800\\"}"}</tool_call>'),
+        ("hermes", '<tool_call>{"name": "f", "arguments": ' + '"[' + "[" * 9999 + '"}</tool_call>'),
+        ("pythonic", "<|python_start|>[f(a='\\ud800', b=1e999, c=1j, d=x, e={1: 2})]"),
+        ("qwen3_coder", '<function=get_weather><parameter=note>"\\ud800"</parameter><parameter=days>1e999</parameter>'),
+    ],
+)
+def test_whatever_a_model_writes_can_be_sent(name: str, text: str) -> None:
+    for event in read_format(name, text):
+        assert "".join(str(part) for part in event).encode()
+        if isinstance(event, ToolCallArguments) and event.text.endswith("}"):
+            json.dumps(json.loads(event.text), allow_nan=False)
 
 
 def test_a_list_goes_on_as_content_where_it_has_no_calls() -> None:

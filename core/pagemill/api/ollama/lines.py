@@ -50,7 +50,10 @@ class Lines:
         if said.thinking:
             text += f',"thinking":{encode_basestring(said.thinking)}'
         if said.calls:
-            text += f',"tool_calls":{_dumps([_call(call) for call in said.calls])}'
+            calls = [_call(call) for call in said.calls]
+            text += (
+                f',"tool_calls":{json.dumps(calls, separators=(",", ":"))}'  # ASCII: there may be half a surrogate pair
+            )
         return f"{self._before_time}{self._clock.now()}{self._before_text}{text}{self._after_text}"
 
 

@@ -73,15 +73,16 @@ def _read_string(source: TextSource, write: Write) -> Reading[bool]:
 
 
 def read_string(source: TextSource) -> Reading[str | None]:
-    """A JSON string's value; None if there is no string."""
+    """A JSON string's value; None if there is no string, or one that is no Unicode text (half a surrogate pair)."""
     parts: list[str] = []
     if (yield from next_char(source)) != '"' or not (yield from _read_string(source, parts.append)):
         return None
     try:
-        value = json.loads("".join(parts))
+        value = str(json.loads("".join(parts)))
+        value.encode()
     except ValueError:
         return None
-    return str(value)
+    return value
 
 
 def read_call(
@@ -166,7 +167,8 @@ def _whole_arguments(source: TextSource) -> Reading[str | None]:
         if isinstance(value, str):
             text = value
             value = json.loads(text)
-    except ValueError:
+            text.encode()
+    except (ValueError, RecursionError):
         return None
     if value is None:
         return "{}"

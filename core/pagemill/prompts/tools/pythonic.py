@@ -19,6 +19,7 @@ from pagemill.prompts.text_source import Reading, TextSource, Write, accept, nex
 from pagemill.prompts.tools import CallSyntax, ToolSchemas
 from pagemill.prompts.tools.bare_call import read_bare_calls
 from pagemill.prompts.tools.json_call import Outcome, read_calls
+from pagemill.prompts.tools.typed_values import to_json
 
 TAGS = ("<|python_start|>", "<|tool_call_start|>", "```tool_code\n")
 END_TAGS = ("<|python_end|>", "<|tool_call_end|>", "```")
@@ -125,6 +126,6 @@ def _to_json(text: str) -> str:
     """A literal as JSON; what is none as a string."""
     try:
         value: Any = JSON_LITERALS[text] if text in JSON_LITERALS else ast.literal_eval(text)
-        return json.dumps(value, ensure_ascii=False)
+        return to_json(value)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return json.dumps(text, ensure_ascii=False)

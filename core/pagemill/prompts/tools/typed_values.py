@@ -49,12 +49,27 @@ def typed_json(text: str, schema: Mapping[str, Any]) -> str:
     stripped = text.strip()
     try:
         value = PYTHON_LITERALS[stripped] if stripped in PYTHON_LITERALS else json.loads(stripped)
-    except ValueError:
-        return json.dumps(text, ensure_ascii=False)
-    kind = TYPES.get(type(value), "null")
-    if kind in allowed or (kind == "integer" and "number" in allowed):
-        return json.dumps(value, ensure_ascii=False)
+        kind = TYPES.get(type(value), "null")
+        if kind in allowed or (kind == "integer" and "number" in allowed):
+            return to_json(value)
+    except (ValueError, RecursionError):
+        pass
     return json.dumps(text, ensure_ascii=False)
+
+
+def to_json(value: Any) -> str:
+    """A value's JSON, with no more escapes than it needs.
+
+    Raises:
+        TypeError, ValueError, RecursionError: JSON has no such value.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return text if text.isascii() or _is_unicode(text) else json.dumps(value)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it has no half of a surrogate pair, which can't be sent."""
+    return text.encode("utf-8", "replace").decode() == text
 
 
 def read_typed(
