@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pagemill.backends.base import decode
 from pagemill.backends.fake import EOS, FakeBackend, FakeTokenizer
@@ -231,3 +233,57 @@ def test_the_number_of_tools_is_a_setting(serve: Serve) -> None:
     error = server.post("/v1/chat/completions", body("x")).json()["error"]
     assert error["param"] == "tools"
     assert "max_tools" in error["message"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 300) | st.text(max_size=3) | st.sampled_from(["object", "string", "f"]),
+    lambda children: (
+        st.lists(children, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(
+                ["type", "function", "name", "parameters", "properties", "required", "a", "strict", "$ref"]
+            ),
+            children,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+NEARLY_TOOLS = st.fixed_dictionaries(
+    {"type": st.just("function") | JSON},
+    optional={
+        "function": st.fixed_dictionaries(
+            {"name": st.sampled_from(["f", "g", "a b"])}, optional={"parameters": JSON, "strict": st.booleans()}
+        )
+    },
+)
+CALLS = st.lists(
+    st.fixed_dictionaries(
+        {}, optional={"id": JSON, "function": st.fixed_dictionaries({"name": JSON, "arguments": JSON})}
+    ),
+    max_size=2,
+)
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["user", "assistant", "tool"])},
+        optional={"content": JSON, "tool_calls": CALLS | JSON, "tool_call_id": JSON, "reasoning": JSON},
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    tools=st.lists(NEARLY_TOOLS, max_size=3) | JSON,
+    tool_choice=st.sampled_from(["auto", "none", "required", None]) | JSON,
+    messages=MESSAGES,
+    path=st.sampled_from(["/v1/chat/completions", "/api/chat"]),
+)
+def test_no_tools_or_calls_make_the_server_fail(
+    server: RunningServer, tools: Any, tool_choice: Any, messages: Any, path: str
+) -> None:
+    limits = {"max_tokens": 3} if path.startswith("/v1") else {"options": {"num_predict": 3}, "stream": False}
+    fields = {"model": "fake", "messages": messages, "tools": tools, "tool_choice": tool_choice, **limits}
+    response = server.post(path, fields)
+    assert response.status_code in (200, 400), response.text
