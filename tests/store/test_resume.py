@@ -30,6 +30,7 @@ fetch(resolve(sys.argv[1]), FetchOptions(sys.argv[2], 2, 2**18, 60, 0, None))
 """
 
 
+@pytest.mark.filterwarnings("ignore::dateutil.parser.UnknownTimezoneWarning")  # a date that was cut
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(HEADERS | BODIES, max_size=8), in_memory=st.booleans())
 def test_a_connection_cut_at_any_byte_resumes(

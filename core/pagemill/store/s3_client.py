@@ -156,7 +156,8 @@ class S3Client:
     def _head(self, location: S3Location) -> S3Object:
         answer = self._s3.head_object(Bucket=location.bucket, Key=location.key, ChecksumMode="ENABLED")
         etag, size_bytes, modified_at = (answer.get(name) for name in ("ETag", "ContentLength", "LastModified"))
-        if size_bytes is None or modified_at is None or not etag or not etag.endswith('"'):
+        dated = modified_at is not None and modified_at.tzinfo is not None
+        if size_bytes is None or not dated or not etag or not etag.endswith('"'):
             raise CutError("the answer's headers are cut")
         return S3Object(location, size_bytes, etag, modified_at, tuple(_stored_checksums(answer, location)))
 
