@@ -26,7 +26,7 @@ class LoadedModel:
     chat_template: "ChatTemplate | None"
     loaded_at: datetime  # aware, UTC
     load_duration_s: float
-    max_grammar_bytes: int = 256 * 1024
+    max_grammar_bytes: int = 128 * 1024
     grammar_cache_size: int = 64
     _grammars: "GrammarCompiler | None" = field(default=None, init=False)
     _marker_ids: "dict[MessageFormat, frozenset[int]]" = field(default_factory=dict, init=False)

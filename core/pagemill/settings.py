@@ -220,7 +220,7 @@ class Settings(Validated):
     max_logprobs: int = field(20, ge=0, description="most alternatives for a token's logprobs")
     max_logit_bias: int = field(1024, ge=0, description="most entries in logit_bias, and in allowed_token_ids")
     max_grammar_bytes: int = field(
-        256 * 2**10, ge=1, description="largest JSON schema, pattern, list of choices or grammar of a request"
+        128 * 2**10, ge=1, description="largest JSON schema, pattern, list of choices or grammar of a request"
     )
     grammar_cache_size: int = field(64, ge=0, description="compiled formats that are kept for each model")
     request_timeout_s: float = field(0, ge=0, description="longest time a request may take; 0: no limit")

@@ -20,7 +20,7 @@ def check_token_ids(request: GenerationRequest, vocab_size: int) -> None:
 
 def check_a_token_is_left(request: GenerationRequest, eos_token_ids: AbstractSet[int]) -> None:
     """Raises InvalidRequestError if `allowed_token_ids` has only tokens that `min_tokens` or the output's format forbid
-    at its beginning.
+    at its beginning, or if the format can't begin at all.
     """
     sampling = request.sampling
     allowed = sampling.allowed_token_ids
@@ -29,10 +29,10 @@ def check_a_token_is_left(request: GenerationRequest, eos_token_ids: AbstractSet
             f"allowed_token_ids has only tokens that end the reply, which min_tokens {sampling.min_tokens} forbids",
             param="allowed_token_ids",
         )
-    if allowed is not None and request.constraint is not None and not _can_begin(request, eos_token_ids):
+    if request.constraint is not None and not _can_begin(request, eos_token_ids):
+        field = None if allowed is None else "allowed_token_ids"
         raise InvalidRequestError(
-            "allowed_token_ids has no token with which an output in the wanted format can begin",
-            param="allowed_token_ids",
+            f"{field or 'the model'} has no token with which an output in the wanted format can begin", param=field
         )
 
 

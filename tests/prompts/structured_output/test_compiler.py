@@ -1,10 +1,11 @@
 """Compiled formats: which outputs each part allows, what is refused and how, what is kept."""
 
+import json
 from collections.abc import Sequence
 
 import pytest
 
-from pagemill.errors import InvalidRequestError, UnsupportedParameterError
+from pagemill.errors import InvalidRequestError, StructuredOutputError, UnsupportedParameterError
 from pagemill.prompts.structured_output.compiler import GrammarCompiler
 from pagemill.prompts.structured_output.formats import (
     AnyText,
@@ -20,7 +21,8 @@ from pagemill.prompts.structured_output.formats import (
     Until,
     optional,
 )
-from support.outputs import accepts, byte_compiler, num_accepted, random_output
+from pagemill.settings import Settings
+from support.outputs import accepts, allowed, byte_compiler, num_accepted, random_output
 
 AB = Regex("[ab]", "f")
 CASES: list[tuple[Format, Sequence[str], Sequence[str]]] = [
@@ -96,6 +98,11 @@ WRONG_SCHEMAS = [
     ('{"oneOf": [{"minLength": 2}, {"maxLength": 3}]}', "f: oneOf is not supported unless"),
     ('{"allOf": [{"minProperties": 2}]}', "f at /allOf/0: minProperties 2 is not supported"),
     ('{"x-guidance": {"lenient": true}}', "f: x-guidance is not supported"),
+    (
+        json.dumps({"patternProperties": {f"^{index}$": {} for index in range(101)}}),
+        "f: more than 100 patternProperties are not supported",
+    ),
+    ('{"const": 123456789012345678901}', "f: it is not valid JSON: integers of more than 64 bits are not supported"),
     ('{"type": "integer", "minimum": 3, "maximum": 2}', "f: Unsatisfiable schema"),
     ('{"a": NaN}', "f: it is not valid JSON: there is no NaN"),
     ('{"a": ', "f: it is not valid JSON: Expecting value"),
@@ -177,3 +184,35 @@ def test_a_model_that_can_never_end_a_reply_is_held_to_no_format() -> None:
 
     with pytest.raises(UnsupportedParameterError, match="no token that ends a reply"):
         GrammarCompiler(Endless(), max_source_bytes=100, cache_size=1).compile(AB)
+
+
+def test_chains_of_rules_and_references_as_long_as_may_be_are_compiled() -> None:
+    """In a usual thread's stack they would end the process."""
+    rules = "\n".join(f"p{index}: p{index + 1}" for index in range(8000))
+    refs = {f"d{index}": {"items": {"$ref": f"#/$defs/d{index + 1}"}, "type": "array"} for index in range(1900)}
+    schema = json.dumps({"$ref": "#/$defs/d0", "$defs": {**refs, "d1900": {}}})
+    compiler = byte_compiler(max_source_bytes=Settings().max_grammar_bytes)
+    grammar = compiler.submit(Grammar(f'start: p0\n{rules}\np8000: "a"', "f")).result()
+    assert accepts(grammar, "a")
+    assert accepts(compiler.submit(JSONSchema(schema, "f")).result(), "[[[]]]")
+
+
+def test_a_format_that_grows_too_complex_on_the_way_is_an_error_there() -> None:
+    rules = "\n".join(f'p{index}: p{index + 1} | "b" p{index + 1}' for index in range(3000))
+    matcher = byte_compiler().submit(Grammar(f'start: p0\n{rules}\np3000: "a"', "f")).result().matcher()
+    assert allowed(matcher.allowed()) == [ord("a"), ord("b")]
+    with pytest.raises(StructuredOutputError, match="Current row has"):
+        matcher.advance(ord("b"))
+
+
+def test_a_format_without_any_output_is_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="f: no output is possible"):
+        byte_compiler().compile(JSONSchema('{"$ref": "#"}', "f"))
+
+
+def test_a_token_that_is_not_allowed_is_an_error() -> None:
+    matcher = byte_compiler().compile(Regex("ab", "f")).matcher()
+    with pytest.raises(StructuredOutputError, match="can't be held any longer"):
+        matcher.advance(ord("b"))
+    with pytest.raises(StructuredOutputError):
+        matcher.allowed()

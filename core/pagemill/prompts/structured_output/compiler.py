@@ -6,7 +6,7 @@ that does the work on them, when the first format comes.
 
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Lock
+from threading import Lock, stack_size
 from typing import TYPE_CHECKING, Protocol
 
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pagemill.prompts.structured_output.vocabulary import Vocabulary
 
 NUM_THREADS = 2
+# The library recurses along chains of rules and references, kilobytes a link: in the usual 8 MiB, one of two thousand
+# would end the process. This holds the longest that fits into `max_source_bytes`; what is not used takes no memory.
+STACK_BYTES = 256 * 2**20
 
 
 class TokenSource(Protocol):
@@ -58,11 +61,15 @@ class GrammarCompiler:
             return known
 
     def submit(self, wanted: Format) -> "Future[CompiledGrammar]":
-        """Compile on a thread."""
-        return self._threads.submit(self.compile, wanted)
+        """Compile on a thread of our own."""
+        before = stack_size(STACK_BYTES)
+        try:
+            return self._threads.submit(self.compile, wanted)  # which may start a thread
+        finally:
+            stack_size(before)
 
     def compile(self, wanted: Format) -> "CompiledGrammar":
-        """The grammar of a format.
+        """The grammar of a format, compiled here: what comes from clients is for `submit`.
 
         Raises:
             InvalidRequestError: a schema, pattern or grammar is wrong, not supported, or too large; names the field,

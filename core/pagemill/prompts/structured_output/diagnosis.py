@@ -6,6 +6,7 @@ one that fails for the same reason. Owns no state.
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,8 @@ SCHEMAS_BY_NAME = ("$defs", "definitions", "properties", "patternProperties")
 SCHEMAS = ("items", "additionalProperties", "additionalItems")
 SCHEMA_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
 MAX_REASON = 400  # characters
+MAX_PATTERN_PROPERTIES = 100  # of a schema in all: each pair is compared, 300 take half a minute
+SEARCH_S = 1.0  # for the place where a schema is wrong
 
 
 def explain(wanted: Format, problem: str, tokenizer: LLTokenizer) -> InvalidRequestError:
@@ -39,16 +42,20 @@ def check_holdable(wanted: Format) -> None:
     """Raises UnsupportedParameterError for what the library would compile, but not hold."""
     for part in sources(wanted):
         if isinstance(part, JSONSchema):
+            num_patterns = 0
             for place, schema in _all_schemas(parse_schema(part.source)):
-                reason = _unholdable(schema)
+                num_patterns += len(schema.get("patternProperties", ()))
+                reason = _unholdable(schema, num_patterns)
                 if reason:
                     where = f"{part.field} at {place}" if place else part.field
                     raise UnsupportedParameterError(f"{where}: {reason}", param=part.field)
 
 
-def _unholdable(schema: dict[str, Any]) -> str | None:
+def _unholdable(schema: dict[str, Any], num_patterns: int) -> str | None:
     if "x-guidance" in schema:
         return "x-guidance is not supported"
+    if num_patterns > MAX_PATTERN_PROPERTIES:
+        return f"more than {MAX_PATTERN_PROPERTIES} patternProperties are not supported"
     least, required = schema.get("minProperties"), schema.get("required")
     num_required = len(required) if isinstance(required, list) else 0
     if isinstance(least, int) and least > num_required + 1:
@@ -88,7 +95,8 @@ def _locate(schema: Any, tokenizer: LLTokenizer) -> tuple[str, str] | None:
         return None
     place, holder = "", _hold(schema)
     subschemas = _subschemas(schema)
-    while (inner := next(subschemas, None)) is not None:
+    ends_at = time.monotonic() + SEARCH_S
+    while (inner := next(subschemas, None)) is not None and time.monotonic() < ends_at:
         pointer, subschema = inner
         alone = {**holder, "$ref": f"#{HOLDER}{place}{pointer}"}
         if _validate(LLMatcher.grammar_from_json_schema(alone), tokenizer).replace(HOLDER, "") == reason:

@@ -21,6 +21,7 @@ from pagemill.prompts.structured_output.formats import (
     OneOf,
     Regex,
     Repeat,
+    Source,
     Text,
     Until,
 )
@@ -57,8 +58,6 @@ class _Writer:
         match part:
             case Text(text):
                 return self._text(text)
-            case Choice(options):
-                return f"({' | '.join(quoted(option) for option in options)})"
             case OneOf(parts):
                 return f"({' | '.join(self.expression(inner) for inner in parts)})"
             case Concat(parts):
@@ -70,12 +69,14 @@ class _Writer:
             self._define(self._names[part], part)
         return self._names[part]
 
-    def _define(self, name: str, part: JSONSchema | Regex | Grammar | Until | AnyText) -> None:
+    def _define(self, name: str, part: Source | Until | AnyText) -> None:
         match part:
             case JSONSchema():
                 self.rules.append(f"{name}: %json {json.dumps(with_options(parse_schema(part.source), part.compact))}")
             case Regex(source):
                 self.rules.append(f"{name}: /{regex_to_lark(source, 'dw')}/")
+            case Choice(options):  # in one terminal, which holds thousands
+                self.rules.append(f"{name}: {name.upper()}\n{name.upper()}: {' | '.join(map(quoted, options))}")
             case Grammar(source):
                 self.grammars.append({"name": name, "lark_grammar": to_lark(source)})
                 self.rules.append(f"{name}: @{name}")
@@ -129,7 +130,7 @@ def quoted(text: str) -> str:
 def parse_schema(source: str) -> Any:
     """The schema that the text is. Raises ValueError: it is not JSON."""
     try:
-        return json.loads(source, parse_constant=_refuse_constant)
+        return json.loads(source, parse_constant=_refuse_constant, parse_int=_integer)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     except ValueError as error:
@@ -138,6 +139,13 @@ def parse_schema(source: str) -> Any:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"there is no {name}")
+
+
+def _integer(text: str) -> int:
+    value = int(text)
+    if not -(2**63) <= value < 2**64:
+        raise ValueError(f"integers of more than 64 bits are not supported, got {text[:40]}")
+    return value
 
 
 def with_options(schema: Any, compact: bool) -> Any:

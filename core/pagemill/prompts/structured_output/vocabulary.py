@@ -34,16 +34,19 @@ class Vocabulary:
     def compile(self, wanted: Format) -> CompiledGrammar:
         """Raises InvalidRequestError, as `GrammarCompiler.compile`."""
         try:
+            check_holdable(wanted)
             matcher = LLMatcher(self._tokenizer, to_grammar(wanted, self._special_tokens), log_level=0)
             problem = matcher.get_error()
-            check_holdable(wanted)
         except ValueError as error:
             problem = str(error)
         if problem:
             raise explain(wanted, problem, self._tokenizer)
         grammar = CompiledGrammar(matcher)
+        field = next((part.field for part in sources(wanted)), None)
+        if matcher.is_error():
+            message = f"{field}: no output is possible: {matcher.get_error().partition(chr(10))[0]}"
+            raise InvalidRequestError(message, param=field)
         if not grammar.can_say_anything(self._eos_token_ids):
-            field = next((part.field for part in sources(wanted)), None)
             raise InvalidRequestError(f"{field}: the model has no tokens for any output but an empty one", param=field)
         return grammar
 
