@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from starlette.requests import Request
 
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
-from pagemill.validated import Validated, ValidationError
+from pagemill.validated import After, Validated, ValidationError
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -80,6 +80,23 @@ def _explain(item: "ErrorDetails", body: bytes, model: type[Validated]) -> Inval
         return cause
     message = str(cause) if isinstance(cause, ValueError) else item["msg"]
     return InvalidRequestError(f"{name}: {message}, got {shown(item['input'])}", param=path)
+
+
+def only(*values: object) -> After:
+    """Accept just these values, the ones that ask for what this server does anyway."""
+
+    def check(value: Any, name: str) -> Any:
+        if not any(value == allowed and type(value) is type(allowed) for allowed in values):
+            raise UnsupportedParameterError(f"{name} {shown(value)} is not supported", param=name)
+        return value
+
+    return After(check)
+
+
+def check_count(name: str, count: int, limit: int, setting: str) -> None:
+    """Raises InvalidRequestError if `count` of what the field `name` holds is more than the setting allows."""
+    if count > limit:
+        raise InvalidRequestError(f"{name}: at most {limit} (setting {setting}), got {count}", param=name)
 
 
 def shown(value: object) -> str:

@@ -6,8 +6,9 @@ nothing.
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pagemill.api.openai.fields import GenerationFields, check_count, only
+from pagemill.api.openai.fields import GenerationFields
 from pagemill.api.openai.messages import Message
+from pagemill.api.wire import check_count, only
 from pagemill.errors import InvalidRequestError
 from pagemill.settings import Settings
 from pagemill.validated import After

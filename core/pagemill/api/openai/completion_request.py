@@ -5,8 +5,8 @@ Owns no state. A prompt is a text, a list of texts, a list of token ids, or a li
 
 from typing import Annotated, Any
 
-from pagemill.api.openai.fields import GenerationFields, check_count
-from pagemill.api.wire import shown
+from pagemill.api.openai.fields import GenerationFields
+from pagemill.api.wire import check_count, shown
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
 from pagemill.settings import Settings
 from pagemill.validated import After

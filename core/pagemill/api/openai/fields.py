@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pagemill.api.openai.output_format import ResponseFormat, StructuredOutputs
-from pagemill.api.wire import WireModel, shown
+from pagemill.api.wire import WireModel, check_count, only, shown
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
 from pagemill.generation import SamplingParams
 from pagemill.settings import Settings
@@ -21,17 +21,6 @@ if TYPE_CHECKING:
 TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,17}")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 GUIDED = ("json", "regex", "choice", "grammar")
-
-
-def only(*values: object) -> After:
-    """Accept just these values, the ones that ask for what this server does anyway."""
-
-    def check(value: Any, name: str) -> Any:
-        if not any(value == allowed and type(value) is type(allowed) for allowed in values):
-            raise UnsupportedParameterError(f"{name} {shown(value)} is not supported", param=name)
-        return value
-
-    return After(check)
 
 
 def _as_list(value: object, name: str) -> object:
@@ -182,12 +171,6 @@ class GenerationFields(WireModel):
             prompt_logprobs=prompt_logprobs,
             **given,
         )
-
-
-def check_count(name: str, count: int, limit: int, setting: str) -> None:
-    """Raises InvalidRequestError if `count` of what the field `name` holds is more than the setting allows."""
-    if count > limit:
-        raise InvalidRequestError(f"{name}: at most {limit} (setting {setting}), got {count}", param=name)
 
 
 def _token_id(key: str) -> int:
