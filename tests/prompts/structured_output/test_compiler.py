@@ -97,6 +97,7 @@ WRONG_SCHEMAS = [
     ('{"properties": {"a": {"format": "zip"}}}', "f at /properties/a: Unknown format: zip"),
     ('{"oneOf": [{"minLength": 2}, {"maxLength": 3}]}', "f: oneOf is not supported unless"),
     ('{"allOf": [{"minProperties": 2}]}', "f at /allOf/0: minProperties 2 is not supported"),
+    ('{"patternProperties": 5, "required": 5, "$defs": [], "allOf": {}}', "f: "),
     ('{"x-guidance": {"lenient": true}}', "f: x-guidance is not supported"),
     (
         json.dumps({"patternProperties": {f"^{index}$": {} for index in range(101)}}),

@@ -15,6 +15,7 @@ from llguidance import LLMatcher, LLTokenizer
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
 from pagemill.prompts.structured_output.formats import Choice, Format, Grammar, JSONSchema, Regex, Source, sources
 from pagemill.prompts.structured_output.lark import parse_schema, to_lark
+from pagemill.prompts.structured_output.matcher import start
 
 HOLDER = "/$defs/root"  # where the schema stands in one that refers to a part of it
 SCHEMAS_BY_NAME = ("$defs", "definitions", "properties", "patternProperties")
@@ -44,7 +45,8 @@ def check_holdable(wanted: Format) -> None:
         if isinstance(part, JSONSchema):
             num_patterns = 0
             for place, schema in _all_schemas(parse_schema(part.source)):
-                num_patterns += len(schema.get("patternProperties", ()))
+                patterns = schema.get("patternProperties")
+                num_patterns += len(patterns) if isinstance(patterns, dict) else 0
                 reason = _unholdable(schema, num_patterns)
                 if reason:
                     where = f"{part.field} at {place}" if place else part.field
@@ -84,7 +86,7 @@ def _problem_of(part: Source, tokenizer: LLTokenizer) -> tuple[str, str] | None:
 
 def _validate(grammar: str, tokenizer: LLTokenizer) -> str:
     """What is wrong, "" if nothing; without the address of the definition that the library was at."""
-    return LLMatcher(tokenizer, grammar, log_level=0).get_error().partition("\n  while processing ")[0]
+    return start(tokenizer, grammar).get_error().partition("\n  while processing ")[0]
 
 
 def _locate(schema: Any, tokenizer: LLTokenizer) -> tuple[str, str] | None:

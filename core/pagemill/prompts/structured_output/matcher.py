@@ -6,9 +6,17 @@ A `CompiledGrammar` is shared and never changes; a `GrammarMatcher` belongs to o
 
 from collections.abc import Set as AbstractSet
 
-from llguidance import LLMatcher
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from pagemill.errors import StructuredOutputError
+
+MAX_LEXER_STATES = 50_000  # of one matcher, a kilobyte or two each
+
+
+def start(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
+    """The library's matcher of a grammar, at the beginning of an output. What is wrong with the grammar, it tells."""
+    limits = LLParserLimits(max_lexer_states=MAX_LEXER_STATES, verbose_errors=False)
+    return LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
 
 
 class CompiledGrammar:

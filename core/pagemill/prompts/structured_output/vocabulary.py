@@ -5,13 +5,13 @@ Imports llguidance, so it is imported when the first format is compiled.
 
 from typing import TYPE_CHECKING
 
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLTokenizer
 
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
 from pagemill.prompts.structured_output.diagnosis import check_holdable, explain
 from pagemill.prompts.structured_output.formats import Format, sources
 from pagemill.prompts.structured_output.lark import to_grammar
-from pagemill.prompts.structured_output.matcher import CompiledGrammar
+from pagemill.prompts.structured_output.matcher import CompiledGrammar, start
 
 if TYPE_CHECKING:
     from pagemill.prompts.structured_output.compiler import TokenSource
@@ -35,7 +35,7 @@ class Vocabulary:
         """Raises InvalidRequestError, as `GrammarCompiler.compile`."""
         try:
             check_holdable(wanted)
-            matcher = LLMatcher(self._tokenizer, to_grammar(wanted, self._special_tokens), log_level=0)
+            matcher = start(self._tokenizer, to_grammar(wanted, self._special_tokens))
             problem = matcher.get_error()
         except ValueError as error:
             problem = str(error)
