@@ -17,7 +17,9 @@ TOOLS = read_tools([function("f"), function("g")], 10)
 
 def test_tools_are_kept_as_the_client_wrote_them() -> None:
     given = function("f", description="Does f", strict=True, parameters={"type": "object", "properties": {}}, more=1)
-    assert read_tools([given], 1) == (Tool("f", {"type": "object", "properties": {}}, True, given, "tools[0]"),)
+    path = "tools[0].function"
+    wanted = Tool("f", {"type": "object", "properties": {}}, True, given, path, f"{path}.parameters")
+    assert read_tools([given], 1) == (wanted,)
     assert read_tools([{"function": {"name": "f"}}], 1)[0].parameters == {}
     assert read_tools([function("a.b/c:d-e_F9", parameters=None, description=None, strict=None)], 1)
     assert read_tools(None, 1) == read_tools([], 1) == ()

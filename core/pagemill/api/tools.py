@@ -1,7 +1,7 @@
 """The tools of a request, and how the model may use them: checked, for all dialects. Owns no state."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from pagemill.api.wire import shown
@@ -13,18 +13,14 @@ Choice = Literal["auto", "none", "required"]
 
 
 class Tool(NamedTuple):
-    """One function. `given` is its declaration as the client wrote it, which the chat template shows the model."""
+    """One function. `given` is its declaration in OpenAI's shape, which the chat template shows the model."""
 
     name: str
     parameters: Mapping[str, Any]
     strict: bool
     given: Mapping[str, Any]
-    path: str  # in the request, for errors
-
-    @property
-    def schema_field(self) -> str:
-        """Where the parameters' schema is in the request."""
-        return f"{self.path}.function.parameters"
+    path: str  # of the function in the request, for errors
+    schema_field: str  # where the parameters' schema is in the request
 
 
 class ToolUse(NamedTuple):
@@ -61,8 +57,10 @@ class ToolUse(NamedTuple):
         return [tool.given for tool in self.tools] or None
 
 
-def read_tools(given: Sequence[Any] | None, limit: int) -> tuple[Tool, ...]:
-    """The tools of a request.
+def read_tools(
+    given: Sequence[Any] | None, limit: int, read: Callable[[Any, str], Tool] | None = None
+) -> tuple[Tool, ...]:
+    """The tools of a request. `read` makes one of what stands at a path; None: in the shape of chat completions.
 
     Raises:
         InvalidRequestError: one is wrong, or there are more than the limit; names the place.
@@ -70,17 +68,27 @@ def read_tools(given: Sequence[Any] | None, limit: int) -> tuple[Tool, ...]:
     """
     if len(given or ()) > limit:
         raise InvalidRequestError(f"tools: at most {limit} (setting max_tools), got {len(given or ())}", param="tools")
-    tools = tuple(_read_tool(item, f"tools[{index}]") for index, item in enumerate(given or ()))
+    read_one = read or _read_chat_tool
+    tools = tuple(read_one(item, f"tools[{index}]") for index, item in enumerate(given or ()))
     names: dict[str, str] = {}
     for tool in tools:
         if tool.name in names:
-            path = f"{tool.path}.function.name"
+            path = f"{tool.path}.name"
             raise InvalidRequestError(f"{path} is {shown(tool.name)}, as is {names[tool.name]}'s", param=path)
         names[tool.name] = tool.path
     return tools
 
 
-def _read_tool(item: Any, path: str) -> Tool:
+def _read_chat_tool(item: Any, path: str) -> Tool:
+    check_kind(item, path)
+    function = item.get("function")
+    if not isinstance(function, dict):
+        raise InvalidRequestError(f"{path}.function must be an object, got {shown(function)}", param=f"{path}.function")
+    return read_function(function, f"{path}.function")._replace(given=item)
+
+
+def check_kind(item: Any, path: str) -> None:
+    """Raises InvalidRequestError if that is no object, UnsupportedParameterError if it is a tool but no function."""
     if not isinstance(item, dict):
         raise InvalidRequestError(f"{path} must be an object, got {shown(item)}", param=path)
     kind = item.get("type", "function")
@@ -88,20 +96,26 @@ def _read_tool(item: Any, path: str) -> Tool:
         raise UnsupportedParameterError(
             f"{path}.type {shown(kind)} is not supported: only 'function'", param=f"{path}.type"
         )
-    function = item.get("function")
-    where = f"{path}.function"
-    if not isinstance(function, dict):
-        raise InvalidRequestError(f"{where} must be an object, got {shown(function)}", param=where)
-    name = function.get("name")
+
+
+def read_function(function: Mapping[str, Any], path: str, *, schema: str = "parameters") -> Tool:
+    """The tool that a declaration describes, of whose fields `schema` is what its arguments look like.
+
+    Raises:
+        InvalidRequestError: a field is wrong; names it.
+    """
+    name, schema_field = function.get("name"), f"{path}.{schema}"
     if not isinstance(name, str) or not NAME.fullmatch(name):
         rule = "1 to 128 letters, digits or '_./:-'"
-        raise InvalidRequestError(f"{where}.name must be {rule}, got {shown(name)}", param=f"{where}.name")
+        raise InvalidRequestError(f"{path}.name must be {rule}, got {shown(name)}", param=f"{path}.name")
     for field, kinds, rule in (("description", str, "a string"), ("strict", bool, "true or false")):
         if not isinstance(function.get(field), kinds | None):
-            message = f"{where}.{field} must be {rule}, got {shown(function[field])}"
-            raise InvalidRequestError(message, param=f"{where}.{field}")
-    parameters = _read_parameters(function.get("parameters"), f"{where}.parameters")
-    return Tool(name, parameters, function.get("strict") is True, item, path)
+            message = f"{path}.{field} must be {rule}, got {shown(function[field])}"
+            raise InvalidRequestError(message, param=f"{path}.{field}")
+    parameters = _read_parameters(function.get(schema), schema_field)
+    described = {"name": name, "description": function.get("description") or "", "parameters": parameters}
+    given = {"type": "function", "function": described}
+    return Tool(name, parameters, function.get("strict") is True, given, path, schema_field)
 
 
 def _read_parameters(given: Any, path: str) -> Mapping[str, Any]:
