@@ -108,6 +108,7 @@ class Settings(Validated):
     ping_loading_status: int = field(
         503, ge=200, le=599, description="status of /ping while the model loads; where RunPod is recognised, 204"
     )
+    ui: bool = field(True, description="a chat page for browsers at /ui")
     log_level: Literal["debug", "info", "warning", "error"] = field("info", description="least level that is logged")
     otlp_traces_endpoint: str | None = field(
         None,

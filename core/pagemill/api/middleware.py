@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 PROBE_PATHS = frozenset({"/livez", "/readyz", "/health", "/ping"})
 OPEN_PATHS = PROBE_PATHS | {"/"}  # probes carry no key
 POLLED_PATHS = OPEN_PATHS | {"/metrics"}  # asked every few seconds: logged only when debugging
+PAGE_PATH = "/ui"  # and what lies below: files that everybody may see; what they ask for carries keys
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -35,6 +36,11 @@ def header(scope: Scope, name: bytes) -> bytes | None:
             assert isinstance(value, bytes)
             return value
     return None
+
+
+def is_page(path: str) -> bool:
+    """Whether a route's path is of the chat page."""
+    return path == PAGE_PATH or path.startswith(f"{PAGE_PATH}/")
 
 
 class RequestMiddleware:
@@ -88,15 +94,17 @@ def _log(scope: Scope, record: Exchange, duration_s: float) -> None:
 
 
 class AuthenticationMiddleware:
-    """Lets only requests with one of the keys pass, but for the probes."""
+    """Lets only requests with one of the keys pass, but for the probes and the chat page's files."""
 
     def __init__(self, app: ASGIApp, keys: "ApiKeys") -> None:
         self.app = app
         self.keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and route_path(scope) not in OPEN_PATHS:
-            exchange(scope).key_id = self._identify(scope)
+        if scope["type"] == "http":
+            path = route_path(scope)
+            if path not in OPEN_PATHS and not is_page(path):
+                exchange(scope).key_id = self._identify(scope)
         await self.app(scope, receive, send)
 
     def _identify(self, scope: Scope) -> str:

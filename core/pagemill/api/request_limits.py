@@ -14,7 +14,7 @@ from typing import NamedTuple
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pagemill.api.context import exchange, route_path
-from pagemill.api.middleware import POLLED_PATHS
+from pagemill.api.middleware import POLLED_PATHS, is_page
 from pagemill.errors import RateLimitError
 
 MAX_CLIENTS = 10_000  # that are remembered; beyond, those that have nothing running and asked longest ago are forgotten
@@ -116,14 +116,17 @@ class RequestLimits:
 
 
 class RequestLimitMiddleware:
-    """Holds every request but the polled ones to the limits, from its headers to the last byte of its answer."""
+    """Holds every request but the polled ones and those for the chat page's files to the limits, from its headers to
+    the last byte of its answer.
+    """
 
     def __init__(self, app: ASGIApp, limits: RequestLimits) -> None:
         self.app = app
         self.limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or route_path(scope) in POLLED_PATHS:
+        path = route_path(scope) if scope["type"] == "http" else None
+        if path is None or path in POLLED_PATHS or is_page(path):
             await self.app(scope, receive, send)
             return
         name = exchange(scope).key_id or _address(scope)
