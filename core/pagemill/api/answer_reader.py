@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pagemill.generation import Delta
+from pagemill.errors import BackendError, UnavailableError
+from pagemill.generation import Delta, FinishReason
 from pagemill.prompts.message_events import Content, Event, Reasoning, ToolCallArguments, ToolCallStart
 
 if TYPE_CHECKING:
@@ -44,6 +45,14 @@ class AnswerReader:
             self.has_calls = True
             return self._max_calls is None or event.call_index < self._max_calls
         return self._shows_reasoning or not isinstance(event, Reasoning)
+
+
+def check_finish(delta: Delta) -> None:
+    """Raises BackendError or UnavailableError if the sequence ended without an answer."""
+    if delta.finish_reason is FinishReason.ERROR:
+        raise BackendError(delta.error or "the backend failed")
+    if delta.finish_reason is FinishReason.ABORT:
+        raise UnavailableError("the request was cut off: the server is shutting down, or unloading the model")
 
 
 class WholeCall(NamedTuple):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.types import Scope
 
+from pagemill.errors import ModelNotFoundError
 from pagemill.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,6 +50,24 @@ def exchange(scope: Scope) -> Exchange:
 def request_id(scope: Scope) -> str:
     """The id of this request, as the X-Request-Id header of the response carries it."""
     return exchange(scope).request_id
+
+
+def find_model(context: ApiContext, scope: Scope, name: str | None, user: str | None) -> str:
+    """The name of the model that a request is for, if it gives none the first one's. The exchange notes it, and what
+    the client calls its end user.
+
+    Raises:
+        ModelNotFoundError: there is no such model.
+    """
+    record = exchange(scope)
+    record.user = user
+    name = context.pool.references()[0].name if name is None else name
+    try:
+        context.pool.find(name)
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(f"The model {name!r} does not exist.", param="model") from error
+    record.model = name
+    return name
 
 
 def route_path(scope: Scope) -> str:

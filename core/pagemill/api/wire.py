@@ -51,7 +51,7 @@ def _validate(body: bytes, model: type[Model]) -> Model:
     except ValidationError as error:
         item = _first_error(error)
         if item is not None:
-            raise _explain(item, body, model) from None  # pydantic's text would repeat the whole input
+            raise _explain(item, _parse(body), model) from None  # pydantic's text would repeat the whole input
     given = {key: value for key, value in json.loads(body).items() if value is not None}
     return _validate(json.dumps(given).encode(), model)
 
@@ -64,10 +64,26 @@ def _first_error(error: ValidationError) -> "ErrorDetails | None":
     return None
 
 
-def _explain(item: "ErrorDetails", body: bytes, model: type[Validated]) -> InvalidRequestError:
+def read_part(value: Mapping[str, Any], model: type[Model], path: str) -> Model:
+    """A part of a body, which is at `path`, as a `model`. A null is the same as an absent field.
+
+    Raises:
+        InvalidRequestError: a wrong value; names the field and the value.
+        UnsupportedParameterError: a field that the model does not have.
+    """
+    try:
+        return model(**{name: item for name, item in value.items() if item is not None})
+    except ValidationError as error:
+        wrong = _explain(error.errors(include_url=False)[0], value, model)
+    except InvalidRequestError as error:
+        wrong = error
+    raise type(wrong)(f"{path}.{wrong.message}", param=f"{path}.{wrong.param}")
+
+
+def _explain(item: "ErrorDetails", body: Any, model: type[Validated]) -> InvalidRequestError:
     if item["type"] == "json_invalid":
         return InvalidRequestError(f"the request body is not valid JSON: {item['ctx']['error']}")
-    path = _path_in(_parse(body), item["loc"], item["type"])
+    path = _path_in(body, item["loc"], item["type"])
     name = path or "the request body"
     if item["type"] == "extra_forbidden":
         hint = getattr(model, "hints", {}).get(path)

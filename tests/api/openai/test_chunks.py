@@ -7,9 +7,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagemill.api.openai.chunks import DONE, ChunkWriter, error_event, sse
+from pagemill.api.openai.chunks import DONE, ChunkWriter, error_event
 from pagemill.api.openai.envelope import Envelope
 from pagemill.api.openai.usage import UsageTally
+from pagemill.api.server_events import sse
 from pagemill.errors import BackendError
 from pagemill.generation import Delta, FinishReason, TokenLogprobs, Usage
 from pagemill.prompts.message_events import Content, Event

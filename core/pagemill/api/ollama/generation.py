@@ -11,11 +11,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pagemill.api.answer_reader import AnswerReader, WholeCalls
+from pagemill.api.answer_reader import AnswerReader, WholeCalls, check_finish
 from pagemill.api.ollama.lines import Lines, Said, logprobs_json
 from pagemill.api.ollama.options import Options
 from pagemill.api.ollama.prompt import Prompt
-from pagemill.errors import BackendError, DrainingError
 from pagemill.generation import Delta, FinishReason, GenerationRequest, TokenLogprobs
 from pagemill.prompts.message_events import Content, Event, Reasoning
 
@@ -54,10 +53,7 @@ class _Run:
 
     def take(self, delta: Delta) -> Said:
         """Note what the delta brings; returns what of it is shown. Raises what it says, if the request failed."""
-        if delta.finish_reason is FinishReason.ERROR:
-            raise BackendError(delta.error or "the backend failed")
-        if delta.finish_reason is FinishReason.ABORT:
-            raise DrainingError("the server is shutting down, and ended this request")
+        check_finish(delta)
         self.output_token_ids += delta.token_ids
         if delta.text:
             self.texts.append(delta.text)

@@ -5,11 +5,9 @@ room for the answer is made by dropping the oldest messages of a chat, or tokens
 """
 
 import asyncio
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pagemill.api.answer_plan import AnswerPlan, plan_answer
 from pagemill.api.answer_reader import AnswerReader
@@ -19,6 +17,7 @@ from pagemill.api.ollama.requests import ChatRequest, GenerateRequest
 from pagemill.api.prompting import check_capabilities, encode, lacks, render_messages, thinking_variables
 from pagemill.api.structured_output import compiled
 from pagemill.api.tools import ToolUse
+from pagemill.api.truncation import Messages, truncated_length, without_oldest
 from pagemill.errors import ContextLengthError, InvalidRequestError
 from pagemill.generation import TokenConstraint
 
@@ -70,8 +69,7 @@ class Room:
 
     def truncated_length(self) -> int:
         """What a prompt is truncated to: it leaves room for the answer, at most half of the context."""
-        wanted = self.num_predict if self.num_predict >= 0 else self.context_length // 4
-        return max(1, self.context_length - min(max(wanted, 1), max(self.context_length // 2, 1)))
+        return truncated_length(self.context_length, self.num_predict if self.num_predict >= 0 else None)
 
     def too_long(self, num_prompt_tokens: int) -> ContextLengthError:
         return ContextLengthError(
@@ -100,34 +98,15 @@ async def chat_prompt(body: ChatRequest, options: Options, tool_use: ToolUse, mo
     if not room.holds(len(token_ids)):
         if not body.truncate:
             raise room.too_long(len(token_ids))
-        render = partial(template.render, tools=tool_use.given, **variables)
-        token_ids = await asyncio.to_thread(_without_oldest, messages, render, model, room)
+
+        def prompt_of(kept: Messages) -> list[int]:
+            rendered = template.render(kept, tools=tool_use.given, **variables)
+            return model.tokenizer.encode(rendered, add_special=False, parse_special=True)
+
+        token_ids = tuple(await asyncio.to_thread(without_oldest, messages, prompt_of, room.truncated_length()))
+        if not room.holds(len(token_ids)):
+            raise room.too_long(len(token_ids))
     return room.prompt(token_ids).planned(await plan_answer(model, body.output_format(), tool_use, prompt=text))
-
-
-def _without_oldest(
-    messages: Sequence[dict[str, Any]],
-    render: Callable[[Sequence[dict[str, Any]]], str],
-    model: "LoadedModel",
-    room: Room,
-) -> tuple[int, ...]:
-    """The prompt with as few as possible of the oldest turns dropped. System messages and the last one always stay.
-
-    What is left starts with a user's message, since many templates insist on that.
-    """
-
-    def prompt_from(start: int) -> list[int]:
-        kept = [message for index, message in enumerate(messages) if index >= start or message["role"] == "system"]
-        return model.tokenizer.encode(render(kept), add_special=False, parse_special=True)
-
-    last = len(messages) - 1
-    starts = [index for index in range(1, last) if messages[index]["role"] == "user"] + [last]
-    limit = room.truncated_length()
-    at = bisect_left(starts, True, key=lambda start: len(prompt_from(start)) <= limit)
-    token_ids = prompt_from(starts[min(at, len(starts) - 1)])
-    if not room.holds(len(token_ids)):
-        raise room.too_long(len(token_ids))
-    return tuple(token_ids)
 
 
 async def generate_prompt(body: GenerateRequest, options: Options, model: "LoadedModel") -> Prompt:

@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
+from pagemill.api.answer_reader import check_finish
 from pagemill.engine.engine import Engine, RequestStream
-from pagemill.errors import BackendError, UnavailableError
-from pagemill.generation import Delta, FinishReason, GenerationRequest
+from pagemill.generation import Delta, GenerationRequest
 
 NumberedDelta = tuple[int, Delta]
 
@@ -58,7 +58,7 @@ class Batch:
         if not self._readers:
             delta = await self._streams[0].__anext__()
             if delta.finish_reason is not None:
-                _check_finish(delta)
+                check_finish(delta)
             return delta.choice_index, delta
         while self._num_reading:
             item = await self._arrived.get()
@@ -78,16 +78,8 @@ class Batch:
         try:
             async for delta in stream:
                 if delta.finish_reason is not None:
-                    _check_finish(delta)
+                    check_finish(delta)
                 self._arrived.put_nowait((first + delta.choice_index, delta))
         except Exception as error:  # the iteration raises it
             self._arrived.put_nowait(error)
         self._arrived.put_nowait(None)
-
-
-def _check_finish(delta: Delta) -> None:
-    """Raises BackendError or UnavailableError if the sequence ended without an answer."""
-    if delta.finish_reason is FinishReason.ERROR:
-        raise BackendError(delta.error or "the backend failed")
-    if delta.finish_reason is FinishReason.ABORT:
-        raise UnavailableError("the request was cut off: the server is shutting down, or unloading the model")

@@ -12,16 +12,12 @@ from typing import Any, Protocol
 from pagemill.api.errors import openai_error
 from pagemill.api.openai.envelope import Envelope
 from pagemill.api.openai.usage import UsageTally
+from pagemill.api.server_events import sse
 from pagemill.errors import PagemillError
 from pagemill.generation import Delta, FinishReason, TokenLogprobs
 from pagemill.prompts.message_events import Content, Event
 
 DONE = b"data: [DONE]\n\n"
-
-
-def sse(data: Mapping[str, Any]) -> bytes:
-    """One event."""
-    return b"data: " + json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n\n"
 
 
 def error_event(error: PagemillError) -> bytes:

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from starlette.requests import Request
 
-from pagemill.api.context import ApiContext, exchange
+from pagemill.api.context import ApiContext, find_model
 from pagemill.api.openai.batch import Batch
 from pagemill.api.openai.envelope import Envelope, system_fingerprint
 from pagemill.api.openai.fields import GenerationFields
-from pagemill.errors import ContextLengthError, ModelNotFoundError
+from pagemill.errors import ContextLengthError
 from pagemill.generation import GenerationRequest, SamplingParams, TokenConstraint
 from pagemill.pool import LoadedModel
 
@@ -50,14 +50,7 @@ def begin(context: ApiContext, request: Request, body: GenerationFields) -> str:
     Raises:
         InvalidRequestError, ModelNotFoundError.
     """
-    record = exchange(request.scope)
-    record.user = body.user
-    name = context.pool.references()[0].name if body.model is None else body.model
-    try:
-        context.pool.find(name)
-    except ModelNotFoundError as error:
-        raise ModelNotFoundError(f"The model {name!r} does not exist.", param="model") from error
-    record.model = name
+    name = find_model(context, request.scope, body.model, body.user)
     body.check_limits(context.settings)
     return name
 
