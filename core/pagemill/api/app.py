@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from pagemill.api import ollama, openai, operations, ui
+from pagemill.api import anthropic, ollama, openai, operations, ui
 from pagemill.api.context import ApiContext
 from pagemill.api.errors import ErrorMiddleware, reraise
 from pagemill.api.middleware import AuthenticationMiddleware, BodyLimitMiddleware, RequestMiddleware
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 EXPOSED_HEADERS = (  # to pages of other origins
     "x-request-id",
+    "request-id",
     "retry-after",
     "x-ratelimit-limit-requests",
     "x-ratelimit-remaining-requests",
@@ -52,7 +53,13 @@ def create_app(pool: ModelPool, settings: Settings) -> Starlette:
                 await context.tracing.close()
 
     return Starlette(
-        routes=[*operations.routes(context), *openai.routes(context), *ollama.routes(context), *ui.routes(context)],
+        routes=[
+            *operations.routes(context),
+            *anthropic.routes(context),  # before OpenAI's: they share the path of the models
+            *openai.routes(context),
+            *ollama.routes(context),
+            *ui.routes(context),
+        ],
         middleware=_middleware(context),
         exception_handlers={HTTPException: reraise},
         lifespan=lifespan,

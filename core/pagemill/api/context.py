@@ -70,6 +70,14 @@ def find_model(context: ApiContext, scope: Scope, name: str | None, user: str | 
     return name
 
 
+def is_anthropic(scope: Scope) -> bool:
+    """Whether the request is in the Anthropic dialect: by its path, or as its clients say of all their requests."""
+    path = route_path(scope)
+    if path == "/v1/messages" or path.startswith("/v1/messages/"):
+        return True
+    return any(name == b"anthropic-version" for name, _value in scope["headers"])
+
+
 def route_path(scope: Scope) -> str:
     """The path as the routes know it, without the prefix (`root_path`) that a proxy put before it."""
     path: str = scope["path"]

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pagemill.api.context import exchange, route_path
+from pagemill.api.context import exchange, is_anthropic, route_path
 from pagemill.errors import (
     AuthenticationError,
     InvalidRequestError,
@@ -27,6 +27,15 @@ from pagemill.errors import (
 
 logger = logging.getLogger(__name__)
 
+ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
 CLIENT_CLOSED_REQUEST = 499  # nginx's number, for the access log only: nobody is there to read a status
 
 
@@ -66,10 +75,18 @@ def ollama_error(error: PagemillError) -> dict[str, Any]:
     return {"error": error.message}
 
 
+def anthropic_error(error: PagemillError, request_id: str) -> dict[str, Any]:
+    """The body of an error in the Anthropic dialect, which is also the event that ends a stream."""
+    kind = ANTHROPIC_TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
+    return {"type": "error", "error": {"type": kind, "message": error.message}, "request_id": request_id}
+
+
 def error_body(error: PagemillError, scope: Scope) -> dict[str, Any]:
     """The error in the shape of the dialect that owns this path."""
     path = route_path(scope)
-    return ollama_error(error) if path == "/api" or path.startswith("/api/") else openai_error(error)
+    if path == "/api" or path.startswith("/api/"):
+        return ollama_error(error)
+    return anthropic_error(error, exchange(scope).request_id) if is_anthropic(scope) else openai_error(error)
 
 
 def error_response(error: BaseException, scope: Scope) -> Response:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pagemill.api.context import EXCHANGE_KEY, Exchange, exchange, route_path
+from pagemill.api.context import EXCHANGE_KEY, Exchange, exchange, is_anthropic, route_path
 from pagemill.api.wire import shown
 from pagemill.errors import AuthenticationError, PayloadTooLargeError
 
@@ -59,7 +59,9 @@ class RequestMiddleware:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", record.request_id.encode("ascii"))]
+                request_id = record.request_id.encode("ascii")
+                headers = [*message.get("headers", ()), (b"x-request-id", request_id)]
+                message["headers"] = [*headers, (b"request-id", request_id)] if is_anthropic(scope) else headers
             await send(message)
 
         start = time.perf_counter()

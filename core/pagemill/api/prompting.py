@@ -13,7 +13,15 @@ from pagemill.errors import InvalidRequestError, UnsupportedParameterError
 if TYPE_CHECKING:
     from pagemill.pool import LoadedModel
 
-OBVIOUS_FIELDS = ("messages", "tools", "think", "suffix", "images")  # what they need is plain, and Ollama says no more
+OBVIOUS_FIELDS = (
+    "messages",
+    "tools",
+    "think",
+    "thinking",
+    "suffix",
+    "images",
+)  # what they need is plain, and Ollama says no more
+THOUGHT_NAMES = ("reasoning", "reasoning_content", "thinking")  # each chat template has one of its own for it
 LONG_TEXT = 8192  # characters; a thread hop costs about as much as tokenizing a tenth of it
 
 
@@ -65,6 +73,11 @@ def thinking_variables(think: bool | str | None) -> dict[str, Any]:
         return {}
     switch = {"enable_thinking": bool(think), "thinking": bool(think)}
     return {**switch, "reasoning_effort": think} if isinstance(think, str) else switch
+
+
+def thought_fields(thought: object) -> dict[str, object]:
+    """What an assistant thought, as fields of its message for a chat template."""
+    return dict.fromkeys(THOUGHT_NAMES, thought)
 
 
 def check_capabilities(model: "LoadedModel", name: str, *, tools: str | None, thinking: str | None) -> None:

@@ -8,6 +8,7 @@ from collections import deque
 from typing import Any
 
 from pagemill.api.ollama.requests import Message
+from pagemill.api.prompting import thought_fields
 from pagemill.prompts.tool_arguments import ToolArguments
 
 CALL_ID_LENGTH = 9  # what Mistral's templates insist on
@@ -20,8 +21,8 @@ def template_messages(messages: list[Message]) -> list[dict[str, Any]]:
     shown = []
     for message in messages:
         fields: dict[str, Any] = {"role": message.role, "content": message.content or ""}
-        if message.thinking:  # each template has a name of its own for it
-            fields |= {"thinking": message.thinking, "reasoning_content": message.thinking}
+        if message.thinking:
+            fields |= thought_fields(message.thinking)
         if message.tool_calls:
             calls = [_call(call, num_calls + position) for position, call in enumerate(message.tool_calls)]
             num_calls += len(calls)

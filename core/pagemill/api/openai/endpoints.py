@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from pagemill.api.context import ApiContext
+from pagemill.api.model_names import shown_names
 from pagemill.api.openai.answer import respond
 from pagemill.api.wire import read_json
 from pagemill.errors import ModelNotFoundError
@@ -49,7 +50,7 @@ class OpenAIEndpoints:
         data = [
             self._model(name, reference)
             for reference in self._context.pool.references()
-            for name in self._names(reference)
+            for name in shown_names(reference, self._context.settings)
         ]
         return JSONResponse({"object": "list", "data": data})
 
@@ -60,11 +61,6 @@ class OpenAIEndpoints:
         except ModelNotFoundError as error:
             raise ModelNotFoundError(f"The model {name!r} does not exist.", param="model") from error
         return JSONResponse(self._model(name, reference))
-
-    def _names(self, reference: Reference) -> list[str]:
-        """The names to show: the model's own, and those that the settings add."""
-        names = [reference.name, *self._context.settings.served_model_name]
-        return [name for name in dict.fromkeys(names) if name in reference.aliases]
 
     def _model(self, name: str, reference: Reference) -> dict[str, Any]:
         loaded = [status.model for status in self._context.pool.loaded() if status.model.reference is reference]

@@ -8,12 +8,11 @@ template's business: they pass as they are, but for nulls (which mean absent) an
 import json
 from typing import Any
 
+from pagemill.api.prompting import THOUGHT_NAMES, thought_fields
 from pagemill.api.wire import WireModel, shown
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
 from pagemill.prompts.tool_arguments import ToolArguments
 from pagemill.validated import field
-
-THOUGHT_NAMES = ("reasoning", "reasoning_content", "thinking")
 
 
 class Message(WireModel):
@@ -40,8 +39,8 @@ def _template_message(message: Message, path: str) -> dict[str, object]:
     if message.content is None and message.role != "assistant":
         raise InvalidRequestError(f"{path}.content is required", param=f"{path}.content")
     thought = next((extra[name] for name in THOUGHT_NAMES if name in extra), None)
-    if thought is not None:  # each template has a name of its own for it
-        extra |= dict.fromkeys(THOUGHT_NAMES, thought)
+    if thought is not None:
+        extra |= thought_fields(thought)
     if "tool_calls" in extra:
         extra["tool_calls"] = _tool_calls(extra["tool_calls"], f"{path}.tool_calls")
     return {"role": message.role, "content": _text(message.content, f"{path}.content"), **extra}
