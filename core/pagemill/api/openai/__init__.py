@@ -29,6 +29,7 @@ def routes(context: "ApiContext") -> list[BaseRoute]:
 
     return [
         Route("/v1/chat/completions", deferred(lambda: endpoints().create_chat_completion), methods=["POST"]),
+        Route("/v1/responses", deferred(lambda: endpoints().create_response), methods=["POST"]),
         Route("/v1/completions", deferred(lambda: endpoints().create_completion), methods=["POST"]),
         Route("/invocations", deferred(lambda: endpoints().invoke), methods=["POST"]),
         Route("/v1/models", deferred(lambda: endpoints().list_models), methods=["GET"]),

@@ -35,6 +35,11 @@ class OpenAIEndpoints:
         body = await read_json(request, CompletionRequest)
         return await respond(self._context, request, body, CompletionAnswer(body))
 
+    async def create_response(self, request: Request) -> ASGIApp:
+        from pagemill.api.openai.responses.endpoint import create_response
+
+        return await create_response(self._context, request)
+
     async def invoke(self, request: Request) -> ASGIApp:
         """SageMaker's one route: either kind of completion, told apart by the body. What it says of types in headers is
         passed over: bodies are JSON, and streamed answers are what `stream` asks for.
