@@ -23,6 +23,7 @@ Method = Literal["drop_caches", "posix_fadvise"]
 
 def drop(folders_and_files: Sequence[Path]) -> Method:
     """Empty the page cache as a whole where we may, else of these files and of all files in these folders."""
+    os.sync()  # what has not been written yet stays
     try:
         DROP_CACHES.write_text("1\n")
     except OSError:
