@@ -133,6 +133,18 @@ def _read_parameters(given: Any, path: str) -> Mapping[str, Any]:
     return parameters
 
 
+def result_message(text: str, call_id: str, names: Mapping[str, str], path: str) -> dict[str, Any]:
+    """What came of a call, as chat templates see it. `names` are those of the calls before it, by id.
+
+    Raises:
+        InvalidRequestError: there was no such call; names the path of its id.
+    """
+    name = names.get(call_id)
+    if name is None:
+        raise InvalidRequestError(f"{path} {shown(call_id)} is of no call before it", param=path)
+    return {"role": "tool", "content": text, "tool_call_id": call_id, "name": name, "tool_name": name}
+
+
 def read_tool_use(tools: tuple[Tool, ...], choice: Any, parallel: bool | None) -> ToolUse:
     """What `tool_choice` and `parallel_tool_calls` say of the tools. With the choice "none" the model is not even told
     of them: only so is it certain that it calls none.

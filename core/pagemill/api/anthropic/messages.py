@@ -21,6 +21,7 @@ from pagemill.api.anthropic.blocks import (
 )
 from pagemill.api.anthropic.requests import Message
 from pagemill.api.prompting import thought_fields
+from pagemill.api.tools import result_message
 from pagemill.errors import InvalidRequestError
 from pagemill.prompts.tool_arguments import ToolArguments
 
@@ -108,15 +109,6 @@ def _other_messages(role: str, blocks: Sequence[Placed], names: Mapping[str, str
 
 
 def _tool_message(block: ToolResultBlock, path: str, names: Mapping[str, str]) -> dict[str, Any]:
-    name = names.get(block.tool_use_id)
-    if name is None:
-        where = f"{path}.tool_use_id"
-        raise InvalidRequestError(f"{where} {block.tool_use_id!r} is of no tool_use block before it", param=where)
     text = joined_text(block.content or "", f"{path}.content")
-    return {
-        "role": "tool",
-        "content": f"Error: {text}" if block.is_error else text,
-        "tool_call_id": block.tool_use_id,
-        "name": name,
-        "tool_name": name,
-    }
+    shown = f"Error: {text}" if block.is_error else text
+    return result_message(shown, block.tool_use_id, names, f"{path}.tool_use_id")

@@ -78,17 +78,22 @@ def _tool_call(call: object, path: str) -> object:
         raise InvalidRequestError(f"{path}.function must be an object, got {shown(function)}", param=f"{path}.function")
     arguments = function.get("arguments")
     if isinstance(arguments, str):
-        arguments = _parsed(arguments or "{}", f"{path}.function.arguments")
-    if arguments is None or isinstance(arguments, dict):
+        arguments = parsed_arguments(arguments, f"{path}.function.arguments")
+    elif arguments is None or isinstance(arguments, dict):
         arguments = ToolArguments(arguments or {})
     return {**call, "function": {**function, "arguments": arguments}}
 
 
-def _parsed(text: str, path: str) -> dict[str, object]:
+def parsed_arguments(text: str, path: str) -> ToolArguments:
+    """The arguments of a call, from the text that they are in this dialect: nothing is none.
+
+    Raises:
+        InvalidRequestError: the text is no JSON object; names the path.
+    """
     try:
-        value = json.loads(text)
+        value = json.loads(text or "{}")
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise InvalidRequestError(f"{path} must be a JSON object in a string, got {shown(text)}", param=path)
-    return value
+    return ToolArguments(value)

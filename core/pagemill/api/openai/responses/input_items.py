@@ -6,14 +6,14 @@ developers say is for templates a system message; those at the beginning are one
 
 import base64
 import binascii
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from pagemill.api.openai.messages import parsed_arguments
 from pagemill.api.prompting import thought_fields
+from pagemill.api.tools import result_message
 from pagemill.api.wire import WireModel, read_part, shown
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
-from pagemill.prompts.tool_arguments import ToolArguments
 from pagemill.validated import field
 
 ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
@@ -105,7 +105,8 @@ def template_messages(instructions: str | None, given: str | Sequence[Any]) -> l
                 names[call.call_id] = call.name
                 _assistant_message(found).setdefault("tool_calls", []).append(_call(call, path))
             case FunctionCallOutput() as output:
-                found.append(_tool_message(output, path, names))
+                text = _text(output.output, f"{path}.output")
+                found.append(result_message(text, output.call_id, names, f"{path}.call_id"))
     return found
 
 
@@ -168,22 +169,5 @@ def _thought(item: ReasoningItem, path: str) -> str:
 
 
 def _call(call: FunctionCall, path: str) -> dict[str, Any]:
-    try:
-        arguments = json.loads(call.arguments or "{}")
-    except (ValueError, RecursionError):
-        arguments = None
-    if not isinstance(arguments, dict):
-        where = f"{path}.arguments"
-        message = f"{where} must be a JSON object in a string, got {shown(call.arguments)}"
-        raise InvalidRequestError(message, param=where)
-    function = {"name": call.name, "arguments": ToolArguments(arguments)}
+    function = {"name": call.name, "arguments": parsed_arguments(call.arguments, f"{path}.arguments")}
     return {"id": call.call_id, "type": "function", "function": function}
-
-
-def _tool_message(output: FunctionCallOutput, path: str, names: Mapping[str, str]) -> dict[str, Any]:
-    name = names.get(output.call_id)
-    if name is None:
-        where = f"{path}.call_id"
-        raise InvalidRequestError(f"{where} {output.call_id!r} is of no function_call before it", param=where)
-    text = _text(output.output, f"{path}.output")
-    return {"role": "tool", "content": text, "tool_call_id": output.call_id, "name": name, "tool_name": name}
