@@ -70,7 +70,8 @@ def loaded_by(statement: str) -> set[str]:
         ),
         pytest.param(
             "import pagemill.api.openai.endpoints, pagemill.api.openai.chat, pagemill.api.openai.completion, "
-            "pagemill.api.openai.chat_request, pagemill.api.ollama.requests, pagemill.api.operations.tokenization",
+            "pagemill.api.openai.chat_request, pagemill.api.ollama.requests, pagemill.api.operations.tokenization, "
+            "pagemill.api.anthropic.endpoints, pagemill.api.openai.responses.endpoint",
             {"pydantic", "numpy", "jinja2", "prometheus_client"},
             id="the bodies of requests",
         ),
@@ -105,7 +106,8 @@ def test_of_packages_that_cost_much_to_import_only_the_modules_that_are_used_are
 
 def test_a_dialect_is_imported_at_its_first_request() -> None:
     loaded = [name for name in modules_loaded_by("import pagemill.api.app") if name.startswith("pagemill.api.")]
-    assert {"pagemill.api.openai", "pagemill.api.ollama", "pagemill.api.operations.probes"} <= set(loaded)
+    dialects = {"pagemill.api.anthropic", "pagemill.api.openai", "pagemill.api.ollama"}
+    assert {*dialects, "pagemill.api.operations.probes"} <= set(loaded)
     assert [
         name for name in loaded if name.rpartition(".")[2] in ("endpoints", "requests", "fields", "tokenization")
     ] == []

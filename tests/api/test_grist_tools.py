@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import anthropic
 import httpx
 import ollama
 import pytest
@@ -66,6 +67,12 @@ def address(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture
 def openai_client(address: str) -> Iterator[OpenAI]:
     with OpenAI(base_url=f"{address}/v1", api_key="unused", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def anthropic_client(address: str) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=address, api_key="unused", max_retries=0) as client:
         yield client
 
 
@@ -150,6 +157,106 @@ def test_ollama_conversation_with_a_tool(
     assert (called.function.name, called.function.arguments) == (declared["function"]["name"], arguments)
     messages += [message, {"role": "tool", "tool_name": called.function.name, "content": result}]
     assert "".join(part.message.content for part in ask()) == answer
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("declared", "question", "arguments", "result", "answer"), CASES)
+def test_anthropic_conversation_with_a_tool(
+    anthropic_client: anthropic.Anthropic,
+    declared: Any,
+    question: str,
+    arguments: Any,
+    result: str,
+    answer: str,
+    stream: bool,
+) -> None:
+    function = declared["function"]
+    described = {"name": function["name"], "description": function["description"]}
+    tools: Any = [{**described, "input_schema": function["parameters"]}]
+    messages: list[Any] = [{"role": "user", "content": question}]
+
+    def ask() -> Any:
+        options: Any = {"max_tokens": 200, "tools": tools, "extra_body": {"temperature": 0}}
+        body: Any = {"model": "grist", "messages": messages, **options}
+        if not stream:
+            return anthropic_client.messages.create(**body)
+        with anthropic_client.messages.stream(**body) as events:
+            return events.get_final_message()
+
+    message = ask()
+    assert message.stop_reason == "tool_use"
+    (called,) = message.content
+    assert (called.type, called.name, called.input) == ("tool_use", function["name"], arguments)
+    done = {"type": "tool_result", "tool_use_id": called.id, "content": result}
+    messages += [{"role": "assistant", "content": message.content}, {"role": "user", "content": [done]}]
+    last = ask()
+    assert last.stop_reason == "end_turn"
+    assert [block.text for block in last.content] == [answer]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("declared", "question", "arguments", "result", "answer"), CASES)
+def test_responses_conversation_with_a_tool(
+    openai_client: OpenAI, declared: Any, question: str, arguments: Any, result: str, answer: str, stream: bool
+) -> None:
+    tools: Any = [{"type": "function", **declared["function"], "strict": None}]
+    items: list[Any] = [{"role": "user", "content": question}]
+
+    def ask() -> Any:
+        body: Any = {"model": "grist", "input": items, "tools": tools, "temperature": 0}
+        if not stream:
+            return openai_client.responses.create(**body)
+        with openai_client.responses.stream(**body) as events:
+            return events.get_final_response()
+
+    (called,) = ask().output
+    assert (called.type, called.name) == ("function_call", declared["function"]["name"])
+    assert json.loads(called.arguments) == arguments
+    call = called.to_dict(exclude_none=True)
+    call.pop("parsed_arguments", None)  # what the client made of the arguments
+    items += [call, {"type": "function_call_output", "call_id": called.call_id, "output": result}]
+    last = ask()
+    assert (last.status, last.output_text) == ("completed", answer)
+
+
+def test_a_conversation_with_a_tool_is_as_long_in_all_dialects(
+    address: str, openai_client: OpenAI, anthropic_client: anthropic.Anthropic, ollama_client: ollama.Client
+) -> None:
+    question, answered = "What is the weather in Paris?", '{"temperature": 21, "condition": "sunny"}'
+    named = {"name": "get_weather", "description": "Get the current weather in a city"}
+    schema, function = WEATHER["function"]["parameters"], {"name": "get_weather", "arguments": '{"city": "Paris"}'}
+    system = {"role": "system", "content": "You are a helpful assistant."}
+    asked, result = {"role": "user", "content": question}, {"role": "tool", "content": answered}
+    call = {"id": "c1", "type": "function", "function": function}
+    chat: Any = [system, asked, {"role": "assistant", "tool_calls": [call]}, {**result, "tool_call_id": "c1"}]
+    lengths = [complete(openai_client, chat, [WEATHER]).usage.prompt_tokens]
+
+    arguments = {"city": "Paris"}
+    told = {**call, "function": {"name": "get_weather", "arguments": arguments}}
+    ollamas: Any = [system, asked, {"role": "assistant", "tool_calls": [told]}, {**result, "tool_name": "get_weather"}]
+    lengths.append(ollama_client.chat("grist", ollamas, tools=[WEATHER]).prompt_eval_count)
+
+    items: Any = [
+        asked,
+        {"type": "function_call", "call_id": "c1", **function},
+        {"type": "function_call_output", "call_id": "c1", "output": answered},
+    ]
+    flat: Any = [{"type": "function", **named, "parameters": schema, "strict": None}]
+    response = openai_client.responses.create(model="grist", instructions=system["content"], input=items, tools=flat)
+    assert response.usage is not None
+    lengths.append(response.usage.input_tokens)
+
+    blocks: Any = [
+        asked,
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "c1", "name": "get_weather", "input": arguments}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1", "content": answered}]},
+    ]
+    declared: Any = [{**named, "input_schema": schema}]
+    counted = anthropic_client.messages.count_tokens(
+        model="grist", system=system["content"], messages=blocks, tools=declared
+    )
+    lengths.append(counted.input_tokens)
+    assert len(set(lengths)) == 1, lengths
 
 
 def test_a_question_without_need_of_a_tool_is_answered(openai_client: OpenAI) -> None:

@@ -1,13 +1,13 @@
 """Reading request bodies: paths, values and unknown fields in error messages."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from pagemill.api.errors import ollama_error, openai_error
-from pagemill.api.wire import WireModel, read_json
+from pagemill.api.errors import anthropic_error, ollama_error, openai_error
+from pagemill.api.wire import WireModel, only, read_json, read_part
 from pagemill.errors import InvalidRequestError, QueueFullError, UnsupportedParameterError
 
 
@@ -20,6 +20,11 @@ class Body(WireModel):
     items: list[Inner] | None = None
     value: str | list[str] | None = None
     number: float | None = None
+
+
+class Part(WireModel):
+    inner: Inner
+    odd: Annotated[Any, only(None, 1)] = None
 
 
 async def read(text: str | bytes) -> Body:
@@ -89,12 +94,39 @@ async def test_json_that_is_no_object_is_said_to_be_none(text: str) -> None:
     assert (await failure(text)).message.startswith("the request body")
 
 
+def test_a_part_is_read_with_nulls_as_absent() -> None:
+    value = {"inner": {"name": "a"}, "odd": None, "unknown": None}
+    assert read_part(value, Part, "parts[2]") == Part(inner=Inner(name="a"))
+
+
+@pytest.mark.parametrize(
+    ("value", "param"),
+    [
+        ({}, "parts[2].inner"),
+        ({"inner": {"name": 5}}, "parts[2].inner.name"),
+        ({"inner": {"name": "a", "more": 1}}, "parts[2].inner.more"),
+        ({"inner": {"name": "a"}, "unknown": 1}, "parts[2].unknown"),
+        ({"inner": {"name": "a"}, "odd": 2}, "parts[2].odd"),
+    ],
+)
+def test_what_is_wrong_in_a_part_is_named_by_its_place_in_the_request(value: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        read_part(value, Part, "parts[2]")
+    assert caught.value.param == param
+    assert caught.value.message.startswith(param)
+
+
 def test_error_shapes_of_the_dialects() -> None:
     error: Any = InvalidRequestError("wrong", param="n")
     assert openai_error(error) == {
         "error": {"message": "wrong", "type": "invalid_request_error", "param": "n", "code": "invalid_value"}
     }
     assert ollama_error(error) == {"error": "wrong"}
+    assert anthropic_error(error, "r1") == {
+        "type": "error",
+        "error": {"type": "invalid_request_error", "message": "wrong"},
+        "request_id": "r1",
+    }
     assert ollama_error(QueueFullError("x")) == {
         "error": "server busy, please try again.  maximum pending requests exceeded"
     }
