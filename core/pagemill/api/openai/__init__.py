@@ -1,5 +1,5 @@
-"""The OpenAI dialect: `/v1/chat/completions`, `/v1/completions` and `/v1/models`, with vLLM's extra fields; and
-`/invocations`, which is SageMaker's name for the first two.
+"""The OpenAI dialect: `/v1/chat/completions`, `/v1/completions` and `/v1/models`, with vLLM's extra fields;
+`/invocations`, which is SageMaker's name for the first two; and `/v1/responses`, in a folder of its own.
 
 One noun per file: what a request says (`fields`, `chat_request`, `completion_request`, `messages`), what runs (`run`,
 `batch`), what is said back (`envelope`, `usage`, `choice`, `logprobs`, `chunks`), and the endpoints. Imported at the

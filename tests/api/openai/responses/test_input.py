@@ -12,6 +12,7 @@ from support.chat_scripts import THINKING_TEMPLATE, TOOL_TEMPLATE, scripted
 TOOL = {"type": "function", "name": "f", "description": "Does f", "parameters": {"type": "object", "properties": {}}}
 CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"a":  1}', "id": "fc_1"}
 OUTPUT = {"type": "function_call_output", "call_id": "c1", "output": "3"}
+ALLOWED = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]}
 FORMAT = {"type": "json_schema", "name": "x", "schema": {"type": "colour"}}
 
 
@@ -117,6 +118,7 @@ def server() -> Any:
         ({"input": None}, "input"),
         ({"input": ""}, "input"),
         ({"input": ["x"]}, "input[0]"),
+        ({"input": [{"type": ["message"], "role": "user", "content": "x"}]}, "input[0].type"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
         ({"input": [{"type": "web_search_call"}]}, "input[0].type"),
         ({"input": [{"role": "bot", "content": "x"}]}, "input[0].role"),
@@ -149,7 +151,9 @@ def server() -> Any:
         ({"tools": [TOOL, TOOL]}, "tools[1].name"),
         ({"tools": [TOOL], "tool_choice": {"type": "mcp"}}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "function", "name": "z"}}, "tool_choice"),
-        ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": []}}, "tool_choice.tools"),
+        ({"tools": [TOOL], "tool_choice": {**ALLOWED, "tools": []}}, "tool_choice.tools"),
+        ({"tools": [TOOL], "tool_choice": {**ALLOWED, "tools": [{"name": ["f"]}]}}, "tool_choice.tools"),
+        ({"tools": [TOOL], "tool_choice": {**ALLOWED, "mode": "some"}}, "tool_choice"),
     ],
 )
 def test_what_is_wrong_is_a_400_that_names_it(server: RunningServer, fields: dict[str, Any], param: str) -> None:
@@ -158,6 +162,18 @@ def test_what_is_wrong_is_a_400_that_names_it(server: RunningServer, fields: dic
     error = response.json()["error"]
     assert error["param"] == param
     assert param in error["message"]
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_numbers_that_can_not_be_repeated_are_a_400(server: RunningServer, number: str) -> None:
+    tools = '"tools": [{"type": "function", "name": "f", "parameters": {"x": NUMBER}}]'
+    form = '"text": {"format": {"type": "json_schema", "name": "x", "schema": {"default": [NUMBER]}}}'
+    choice = '"tool_choice": {"type": "function", "name": "f", "x": NUMBER}'
+    for field in (tools, form, choice):
+        body = f'{{"input": "x", {field}}}'.replace("NUMBER", number)
+        response = server.http.post(f"{server.url}/v1/responses", content=body)
+        assert response.status_code == 400
+        assert "is not JSON" in response.json()["error"]["message"]
 
 
 def test_refusals_of_what_needs_a_memory_say_why(server: RunningServer) -> None:

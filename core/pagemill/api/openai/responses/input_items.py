@@ -119,7 +119,7 @@ def _read_item(value: Any, path: str) -> Item:
     if not isinstance(value, dict):
         raise InvalidRequestError(f"{path} must be an object, got {shown(value)}", param=path)
     kind = value.get("type", "message")
-    if kind not in ITEMS:
+    if not isinstance(kind, str) or kind not in ITEMS:
         why = ": nothing is stored here" if kind == "item_reference" else f": only {', '.join(ITEMS)}"
         raise UnsupportedParameterError(f"{path}.type {shown(kind)} is not supported{why}", param=f"{path}.type")
     return read_part(value, ITEMS[kind], path)

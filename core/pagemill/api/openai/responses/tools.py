@@ -54,7 +54,7 @@ def _read_tool(item: Any, path: str) -> Tool:
 
 def _allowed(tools: tuple[Tool, ...], given: Any) -> tuple[Tool, ...]:
     """The tools that may be called: the model is told of no others."""
-    names = {item.get("name") for item in given if isinstance(item, dict)} if isinstance(given, list) else set()
+    names = [item.get("name") for item in given if isinstance(item, dict)] if isinstance(given, list) else []
     known = tuple(tool for tool in tools if tool.name in names)
     if not known or len(known) != len(names):
         message = f"tool_choice.tools must name some of the tools, got {shown(given)}"
