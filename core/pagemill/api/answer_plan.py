@@ -43,7 +43,9 @@ async def plan_answer(
     """
     template = model.chat_template
     assert template is not None, "the prompt was rendered"
-    message_format = template.message_format.of_forced_calls if tools.forced else template.message_format
+    message_format = template.message_format
+    if tools.forced or (content is not None and tools.tools):  # then all of the answer is held to a format
+        message_format = message_format.of_held_calls
     wanted = _answer_format(message_format, content, tools, prompt=prompt, continued=continued)
     shown = model.marker_ids(message_format if tools.tools else message_format._replace(tools=None))
     return AnswerPlan(message_format, tools, prompt, continued, await compiled(model, wanted), shown)
@@ -56,19 +58,24 @@ def _answer_format(
     if content is None and not tools.forced and not strict:
         return None
     from pagemill.prompts.structured_output.answers import within_answer
-    from pagemill.prompts.structured_output.tool_calls import arguments_schema, calls_only, text_or_calls
+    from pagemill.prompts.structured_output.tool_calls import (
+        arguments_schema,
+        call_or_content,
+        calls_only,
+        text_or_calls,
+    )
 
     named = [
         (tool.name, arguments_schema(tool.parameters if tool.strict or tools.forced else None, tool.schema_field))
         for tool in tools.callable
     ]
     calls: Format | None = None
-    if tools.forced or (content is not None and named):
-        calls = calls_only(message_format, named, maximum=tools.max_calls)
+    if tools.forced:
+        content, calls = None, calls_only(message_format, named, maximum=tools.max_calls)
+    elif content is not None and named:
+        calls = call_or_content(message_format, named, maximum=tools.max_calls)
     elif strict:
         calls = text_or_calls(message_format, named, maximum=tools.max_calls)
-    if tools.forced:
-        content = None
     if content is None and calls is None:
         return None
     return within_answer(message_format, content, calls, prompt=prompt, continued=continued)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from pagemill.prompts.reasoning import REASONING_FORMATS, ReasoningTags
-from pagemill.prompts.tools import FORCED_FORMATS, TOOL_FORMATS, ToolSchemas, new_call_id, tool_format
+from pagemill.prompts.tools import HELD_FORMATS, TOOL_FORMATS, ToolSchemas, new_call_id, tool_format
 
 if TYPE_CHECKING:
     from pagemill.prompts.message_parser import MessageParser, ReadReasoning
@@ -54,12 +54,12 @@ class MessageFormat(NamedTuple):
 
     @property
     def is_harmony(self) -> bool:
-        return HARMONY_TOOLS in (self.tools, self.reasoning) or self.reasoning == HARMONY_REASONING
+        return self.tools == HARMONY_TOOLS or self.reasoning == HARMONY_REASONING
 
     @property
-    def of_forced_calls(self) -> "MessageFormat":
-        """How calls are written, and so read, where the model is held to them."""
-        return self._replace(tools=FORCED_FORMATS.get(self.tools or "", self.tools))
+    def of_held_calls(self) -> "MessageFormat":
+        """How calls are written, and so read, where the model is held to their format."""
+        return self._replace(tools=HELD_FORMATS.get(self.tools or "", self.tools))
 
     @property
     def reasoning_tags(self) -> ReasoningTags | None:

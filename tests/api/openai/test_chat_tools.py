@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 from pagemill.backends.base import decode
 from pagemill.backends.fake import EOS, FakeBackend, FakeTokenizer
 from support.api_server import RunningServer, Serve, running_server
-from support.chat_scripts import TOOL_TEMPLATE, scripted
+from support.chat_scripts import GENERATION, TOOL_TEMPLATE, scripted
+from support.chat_scripts import MESSAGES as MESSAGES_OF_TEMPLATE
 
 TOOL: dict[str, Any] = {
     "type": "function",
     "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}},
 }
 OTHER = {"type": "function", "function": {"name": "g"}}
+MESSAGES_ONLY = MESSAGES_OF_TEMPLATE + GENERATION
 STRICT_OTHER = {"type": "function", "function": {"name": "g", "strict": True, "parameters": {"properties": {}}}}
 STRICT = {"type": "function", "function": {**TOOL["function"], "strict": True}}
 CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
@@ -176,6 +178,18 @@ def test_strict_tools_are_held_to_their_schemas_and_others_are_not(
     assert name == "f"
     assert set(json.loads(arguments)) <= keys
     assert choice(server, "Just text.", tools=tools)["message"]["content"] == "Just text."
+
+
+@pytest.mark.parametrize("mark", ["<tool_call>", "<parameter=", "<arg_key>", "<|python_start|>", "[TOOL_CALLS]"])
+def test_with_a_response_format_an_answer_is_in_it_or_calls(serve: Serve, mark: str) -> None:
+    template = MESSAGES_ONLY + "{# tools " + mark + " #}"
+    server = serve(scripted(template))
+    fields = {"response_format": {"type": "json_object"}, "max_tokens": 400, "parallel_tool_calls": False}
+    assert json.loads(choice(server, '{"b": 2}', **fields)["message"]["content"]) == {"b": 2}
+    begin = {"[TOOL_CALLS]": "[TOOL_CALLS]f[ARGS]{}", "<|python_start|>": '{"name": "f", "parameters": {}}'}
+    found = choice(server, begin.get(mark, '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'), **fields)
+    assert functions(found["message"]) == [("f", "{}")]
+    assert found["message"]["content"] is None
 
 
 def test_required_calls_are_of_the_tools(server: RunningServer) -> None:

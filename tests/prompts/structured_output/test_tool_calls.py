@@ -17,8 +17,8 @@ from pagemill.prompts.message_format import MessageFormat
 from pagemill.prompts.structured_output.answers import within_answer
 from pagemill.prompts.structured_output.compiler import GrammarCompiler
 from pagemill.prompts.structured_output.formats import Format, JSONSchema
-from pagemill.prompts.structured_output.tool_calls import arguments_schema, calls_only, text_or_calls
-from pagemill.prompts.tools import FORCED_FORMATS, TOOL_FORMATS
+from pagemill.prompts.structured_output.tool_calls import arguments_schema, call_or_content, calls_only, text_or_calls
+from pagemill.prompts.tools import HELD_FORMATS, TOOL_FORMATS
 from support.answer_events import joined
 
 SCHEMAS: Mapping[str, Mapping[str, Any]] = {
@@ -32,8 +32,8 @@ SCHEMAS: Mapping[str, Mapping[str, Any]] = {
 }
 NAMED = [(name, arguments_schema(schema, name)) for name, schema in SCHEMAS.items()]
 COMPILER = GrammarCompiler(FakeTokenizer(), max_source_bytes=100_000, cache_size=100)
-FORCEABLE = [*sorted(set(TOOL_FORMATS) - set(FORCED_FORMATS)), "openai"]
-TRIGGERED = sorted(name for name in TOOL_FORMATS if name not in FORCED_FORMATS and name != "llama3_json")
+FORCEABLE = [*sorted(set(TOOL_FORMATS) - set(HELD_FORMATS)), "openai"]
+TRIGGERED = sorted(name for name in TOOL_FORMATS if name not in HELD_FORMATS and name != "llama3_json")
 
 
 def walk(wanted: Format | None, seed: int, prefix: str = "") -> str:
@@ -87,9 +87,9 @@ def test_forced_calls_are_read_as_what_the_schemas_allow(name: str, maximum: int
         assert (max(counts) > 1) == (maximum != 1)
 
 
-@pytest.mark.parametrize("name", sorted(FORCED_FORMATS))
+@pytest.mark.parametrize("name", sorted(HELD_FORMATS))
 def test_formats_without_json_are_forced_in_another_one(name: str) -> None:
-    chosen = MessageFormat(name, None).of_forced_calls
+    chosen = MessageFormat(name, None).of_held_calls
     assert chosen.tools in FORCEABLE
     assert check_calls(read(chosen, walk(calls_only(chosen, NAMED, maximum=1), 0))) == 1
 
@@ -128,6 +128,18 @@ def test_content_in_a_format_or_calls_are_both_possible() -> None:
     wanted = within_answer(chosen, content, calls_only(chosen, NAMED, maximum=1), prompt="")
     assert walk(wanted, 0, "1") == "1"
     assert check_calls(read(chosen, walk(wanted, 0, "<tool_call>"))) == 1
+
+
+@pytest.mark.parametrize("name", ["llama3_json", "pythonic"])
+def test_content_in_json_and_calls_without_a_mark_are_both_possible(name: str) -> None:
+    chosen = MessageFormat(name, None).of_held_calls
+    content = JSONSchema(
+        '{"type": "object", "properties": {"b": {"enum": [1]}}, "additionalProperties": false}', "format"
+    )
+    wanted = within_answer(chosen, content, call_or_content(chosen, NAMED, maximum=1), prompt="")
+    assert json.loads(walk(wanted, 0, '{"b": 1}')) == {"b": 1}
+    for tool in SCHEMAS:
+        assert check_calls(read(chosen, walk(wanted, 0, f'{{"name": "{tool}", "parameters": {{'))) == 1
 
 
 def test_a_schema_that_says_more_elsewhere_is_left_open() -> None:

@@ -1,5 +1,6 @@
 """The format of an answer that calls tools, with their parameters' schemas inside. Owns no state."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,25 @@ def calls_only(message_format: MessageFormat, tools: Sequence[NamedSchema], *, m
     assert message_format.tools is not None, "only models that call tools are held to calls"
     syntaxes = tool_format(message_format.tools).SYNTAXES
     return _one_of([_calls(syntax, tools, maximum, "") for syntax in syntaxes])
+
+
+def call_or_content(message_format: MessageFormat, tools: Sequence[NamedSchema], *, maximum: int | None) -> Format:
+    """Calls that may stand beside a format of the content. Where nothing marks them, and the content may be JSON, too,
+    a call is a JSON value like that: one notation can't be told from the other character by character.
+    """
+    if message_format.is_harmony or message_format.tools is None or tool_format(message_format.tools).TRIGGER:
+        return calls_only(message_format, tools, maximum=maximum)
+    return _one_of([_call_object(name, schema) for name, schema in tools])
+
+
+def _call_object(name: str, schema: JSONSchema) -> JSONSchema:
+    parameters = json.loads(schema.source)
+    shared = {
+        key: parameters.pop(key) for key in ("$defs", "definitions") if key in parameters
+    }  # their refs are absolute
+    members = {"name": {"const": name}, "parameters": parameters}
+    call = {"type": "object", "properties": members, "required": list(members), "additionalProperties": False}
+    return JSONSchema.of({**call, **shared}, schema.field)
 
 
 def text_or_calls(message_format: MessageFormat, tools: Sequence[NamedSchema], *, maximum: int | None) -> Format | None:

@@ -29,8 +29,8 @@ TOOL_FORMATS = {
     "deepseek_v3": "deepseek",
     "deepseek_v31": "deepseek",
 }
-# Where arguments are no JSON they can't be held to a schema: calls that are forced are written in another way.
-FORCED_FORMATS = {
+# Where arguments are no JSON they can't be held to a schema: then calls are written in another way.
+HELD_FORMATS = {
     "qwen3_coder": "hermes",
     "seed_oss": "hermes",
     "glm45": "hermes",

@@ -20,7 +20,7 @@ BEGIN, END = "<tool_call>", "</tool_call>"
 KEY, KEY_END, VALUE, VALUE_END = "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"
 MARKERS: tuple[str, ...] = (BEGIN, END, KEY, KEY_END, VALUE, VALUE_END)
 TRIGGER = ""
-SYNTAXES: tuple[CallSyntax, ...] = ()  # see `FORCED_FORMATS`
+SYNTAXES: tuple[CallSyntax, ...] = ()  # see `HELD_FORMATS`
 NAME = re.compile(r"[^\s<>{]*")
 
 

@@ -27,7 +27,7 @@ FUNCTION, FUNCTION_END = "<function=", "</function>"
 PARAMETER, PARAMETER_END = "<parameter=", "</parameter>"
 MARKERS: tuple[str, ...] = (*BEGINS, *ENDS)
 TRIGGER = ""
-SYNTAXES: tuple[CallSyntax, ...] = ()  # see `FORCED_FORMATS`
+SYNTAXES: tuple[CallSyntax, ...] = ()  # see `HELD_FORMATS`
 NAME = re.compile(r"[^\s<>]*")
 
 
