@@ -78,7 +78,8 @@ def test_the_fake_backend_can_stand_in_for_any_model() -> None:
 
 
 def test_auto_chooses_the_gguf_backend_for_a_gguf_file() -> None:
-    backend = load_backend(resolve_local("grist"), settings_of(model="grist", max_num_seqs=1, max_model_len=64, threads=1))
+    settings = settings_of(model="grist", max_num_seqs=1, max_model_len=64, threads=1)
+    backend = load_backend(resolve_local("grist"), settings)
     try:
         assert backend.info.format == "gguf"
         assert backend.max_model_len == 64

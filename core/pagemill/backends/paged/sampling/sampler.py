@@ -79,8 +79,8 @@ class Sampler:
         self, logits: Tensor, sequence_ids: ReadOnlySequence[int], masks: ReadOnlySequence[bytes | None] = ()
     ) -> SampledBatch:
         """The next token of each sequence, one of those that its mask allows (None, or no masks: all of them). Row i of
-        `logits` `[num_rows, vocab_size]`, float32 and contiguous, is the i-th sequence's; the rows may be changed. Reads
-        nothing back from the device.
+        `logits` `[num_rows, vocab_size]`, float32 and contiguous, is the i-th sequence's; the rows may be changed.
+        Reads nothing back from the device.
         """
         layout = self._laid_out(tuple(sequence_ids))
         raw = logits[layout.scored_rows].clone() if layout.scored else None
