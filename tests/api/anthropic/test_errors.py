@@ -36,6 +36,7 @@ WRONG = [
     ({"stop_sequences": ["a"] * 100}, "max_stop"),
     ({"service_tier": "fast"}, "service_tier"),
     ({"container": "c"}, "container"),
+    ({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}, "context_management"),
     ({"mcp_servers": [{}]}, "the client has to call them"),
     ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens"),
     ({"thinking": {"type": "enabled", "budget_tokens": 5}}, "thinking.budget_tokens"),

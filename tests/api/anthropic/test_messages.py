@@ -198,6 +198,24 @@ def test_thinking_is_switched_and_left_out(client: anthropic.Anthropic) -> None:
     assert message.usage.output_tokens_details.thinking_tokens == len("Hm.</think>")
 
 
+def test_what_asks_for_what_happens_anyway_is_taken(server: RunningServer) -> None:
+    """As Claude Code and others send it."""
+    cached = {"type": "ephemeral"}
+    body = {
+        "model": "fake",
+        "max_tokens": 1,
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "x", "cache_control": cached}]}],
+        "tools": [{**TOOLS[0], "type": "custom", "cache_control": cached, "eager_input_streaming": True}],
+        "metadata": {"user_id": "me"},
+        "service_tier": "auto",
+        "speed": "standard",
+        "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+        "container": None,
+    }
+    response = server.post("/v1/messages?beta=true", body, headers={"anthropic-beta": "context-management-2025-06-27"})
+    assert response.status_code == 200, response.text
+
+
 def test_the_answer_names_the_request(server: RunningServer) -> None:
     body = {"model": "fake", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}
     for fields in ({}, {"stream": True}):

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pagemill.prompts.structured_output.formats import Source
 
 
+KEEP_THINKING = {"type": "clear_thinking_20251015", "keep": "all"}  # Claude Code says so: nothing is to be left out
+
+
 class Message(WireModel):
     """One of `messages`."""
 
@@ -60,7 +63,6 @@ class PromptFields(WireModel):
 
     hints: ClassVar[Mapping[str, str]] = {
         "mcp_servers": "the client has to call them, and give their tools in tools",
-        "context_management": "the client has to leave out what is not to be seen",
         "container": "no code is run here",
     }
 
@@ -73,6 +75,7 @@ class PromptFields(WireModel):
     output_config: OutputConfig | None = None
     cache_control: CacheControl | None = None
     speed: Annotated[Any, only(None, "standard")] = None
+    context_management: Annotated[Any, only(None, {"edits": []}, {"edits": [KEEP_THINKING]})] = None
 
     def check_together(self) -> None:
         if not self.messages:
