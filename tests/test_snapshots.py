@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from pagemill.backend_choice import load_generator
 from pagemill.backends.fake import FakeBackend
-from pagemill.bootstrap import load_backend, load_model
+from pagemill.bootstrap import load_model
 from pagemill.errors import ModelLoadError, SettingsError
 from pagemill.generation import GenerationRequest, SamplingParams
 from pagemill.pool import LoadedModel
@@ -63,7 +64,7 @@ def reference_of(path: Path) -> ModelReference:
 def make(path: Path, output: Path | None = None, text: str = PREFIX, **values: Any) -> Path:
     """As `pagemill snapshot` does."""
     reference = reference_of(path)
-    backend = load_backend(reference, settings_of(path, **{"max_num_seqs": 1, **values}))
+    backend = load_generator(reference, settings_of(path, **{"max_num_seqs": 1, **values}))
     try:
         token_ids = tuple(backend.tokenizer.encode(text, add_special=True, parse_special=True))
         output = output or reference.snapshot_path()

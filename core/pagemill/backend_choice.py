@@ -9,6 +9,7 @@ from pagemill.store.references import ModelReference
 
 if TYPE_CHECKING:
     from pagemill.backends.base import Backend
+    from pagemill.backends.embedder import Embedder
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +30,24 @@ BACKEND_SETTINGS = {  # those that only one of them has
 DEFAULT_MAX_NUM_BATCHED_TOKENS = 512
 
 
-def load_backend(reference: ModelReference, settings: Settings) -> "Backend":
-    """Load the model with the backend that its format, or the `backend` setting, chooses. Blocks; call it on a thread.
+def load_generator(reference: ModelReference, settings: Settings) -> "Backend":
+    """As `load_backend`, of a model that generates text.
+
+    Raises:
+        ModelLoadError: it makes embeddings; or as there.
+    """
+    from pagemill.backends.embedder import Embedder
+
+    loaded = load_backend(reference, settings)
+    if isinstance(loaded, Embedder):
+        loaded.close()
+        raise ModelLoadError(f"{reference.name} makes embeddings, it does not generate text")
+    return loaded
+
+
+def load_backend(reference: ModelReference, settings: Settings) -> "Backend | Embedder":
+    """Load the model with the backend that its format, or the `backend` setting, chooses: to generate text or to make
+    embeddings, as its files, or the `runner` setting, say. Blocks; call it on a thread.
 
     Raises:
         ModelLoadError: the file can't be loaded, or not by the backend that was asked for.
@@ -67,8 +84,8 @@ def _fake_backend(settings: Settings) -> "Backend":
     )
 
 
-def _gguf_backend(reference: ModelReference, settings: Settings) -> "Backend":
-    from pagemill.backends.gguf.backend import GGUFBackend
+def _gguf_backend(reference: ModelReference, settings: Settings) -> "Backend | Embedder":
+    from pagemill.backends.gguf.loading import load_gguf
     from pagemill.backends.gguf.options import GGUFOptions
 
     options = GGUFOptions(
@@ -81,16 +98,17 @@ def _gguf_backend(reference: ModelReference, settings: Settings) -> "Backend":
         flash_attn=settings.flash_attn,
         mmap=settings.mmap,
         mlock=settings.mlock,
+        runner=settings.runner,
     )
-    return GGUFBackend.load(reference.path, options)
+    return load_gguf(reference.path, options)
 
 
-def _paged_backend(reference: ModelReference, settings: Settings) -> "Backend":
+def _paged_backend(reference: ModelReference, settings: Settings) -> "Backend | Embedder":
     from pagemill.backends.paged.openmp import let_threads_sleep
 
     let_threads_sleep()
     try:
-        from pagemill.backends.paged.backend import PagedBackend
+        from pagemill.backends.paged.loading import load_paged
         from pagemill.backends.paged.options import PagedOptions
     except ImportError as error:
         raise ModelLoadError(f"model folders need PyTorch: pip install 'pagemill[paged]' ({error})") from error
@@ -109,5 +127,6 @@ def _paged_backend(reference: ModelReference, settings: Settings) -> "Backend":
         async_scheduling=settings.async_scheduling,
         attention_backend=settings.attention_backend,
         model_impl=settings.model_impl,
+        runner=settings.runner,
     )
-    return PagedBackend.load(reference.path, options)
+    return load_paged(reference.path, options)

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from pagemill.backends.base import Backend
-    from pagemill.engine.engine import Engine
+    from pagemill.backends.embedder import Embedder
+    from pagemill.engine.embedding_engine import EmbeddingEngine
+    from pagemill.engine.engine import Engine, EngineConfig
     from pagemill.pool import LoadedModel, ModelPool
     from pagemill.prompts.chat_template import ChatTemplate
     from pagemill.snapshots import SnapshotLoad
@@ -42,7 +44,7 @@ class BackendLoad:
     def __init__(self, reference: Reference, settings: Settings) -> None:
         self._wanted = reference
         self._settings = settings
-        self._future: Future[tuple[ModelReference, Backend]] = Future()
+        self._future: Future[tuple[ModelReference, Backend | Embedder]] = Future()
         self._started_at = 0.0
         self.snapshots: SnapshotLoad | None = None  # known when the backend is
 
@@ -55,7 +57,7 @@ class BackendLoad:
         self._started_at = time.perf_counter()
         threading.Thread(target=self._run, name=f"load-{self._wanted.name}", daemon=True).start()
 
-    async def backend(self) -> "tuple[ModelReference, Backend]":
+    async def backend(self) -> "tuple[ModelReference, Backend | Embedder]":
         """Wait for what was loaded, and for its backend, then the caller's to close. If the wait is cancelled, a fetch
         stops, and the backend is closed when loaded.
         """
@@ -81,7 +83,7 @@ class BackendLoad:
             self._future.set_result((reference, backend))
 
 
-def _close_unwanted(future: "Future[tuple[ModelReference, Backend]]") -> None:
+def _close_unwanted(future: "Future[tuple[ModelReference, Backend | Embedder]]") -> None:
     if future.exception() is None:
         _, backend = future.result()
         backend.close()
@@ -122,9 +124,14 @@ async def _finish_load(load: BackendLoad, settings: Settings, template: str | No
     # What the model is about to need is imported while it loads.
     import pagemill.engine.engine
     import pagemill.prompts.jinja_environment  # noqa: F401
+    from pagemill.backends.embedder import Embedder
     from pagemill.pool import LoadedModel
 
     reference, backend = await load.backend()
+    if isinstance(backend, Embedder):
+        embedding_engine = _make_embedding_engine(backend, reference, settings)
+        embedding_engine.start()
+        return LoadedModel(reference, embedding_engine, None, datetime.now(UTC), load.elapsed_s)
     try:
         chat_template = make_chat_template(backend, template, settings)
         engine = _make_engine(backend, settings)
@@ -152,15 +159,26 @@ async def _finish_load(load: BackendLoad, settings: Settings, template: str | No
 
 
 def _make_engine(backend: "Backend", settings: Settings) -> "Engine":
-    from pagemill.engine.engine import Engine, EngineConfig
+    from pagemill.engine.engine import Engine
 
-    config = EngineConfig(
+    return Engine(backend, _engine_config(settings))
+
+
+def _make_embedding_engine(embedder: "Embedder", reference: ModelReference, settings: Settings) -> "EmbeddingEngine":
+    from pagemill.engine.embedding_engine import EmbeddingEngine
+
+    return EmbeddingEngine(embedder, reference.name, _engine_config(settings))
+
+
+def _engine_config(settings: Settings) -> "EngineConfig":
+    from pagemill.engine.engine import EngineConfig
+
+    return EngineConfig(
         max_num_queued_reqs=settings.max_num_queued_reqs,
         enable_prefix_caching=settings.enable_prefix_caching,
         request_timeout_s=settings.request_timeout_s,
         retry_after_s=settings.retry_after_s,
     )
-    return Engine(backend, config)
 
 
 def make_chat_template(backend: "Backend", override: str | None, settings: Settings) -> "ChatTemplate | None":
@@ -221,7 +239,7 @@ def build_pool(settings: Settings, *, load_at_once: bool = False) -> "ModelPool"
     if load_at_once:
         if reference.format is not None and backend_kind(reference.format, settings) == "gguf":
             # Here, since on the load's thread it would take turns with the imports that are to run beside the load.
-            import pagemill.backends.gguf.backend  # noqa: F401
+            import pagemill.backends.gguf.loading  # noqa: F401
         begun.append(_start_load(reference, settings))
     from pagemill.pool import ModelPool  # and with it asyncio: while the load runs
 

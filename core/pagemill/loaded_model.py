@@ -11,6 +11,7 @@ from pagemill.store.references import ModelReference
 
 if TYPE_CHECKING:
     from pagemill.backends.base import ModelInfo, Tokenizer
+    from pagemill.engine.embedding_engine import EmbeddingEngine
     from pagemill.engine.engine import Engine
     from pagemill.prompts.chat_template import ChatTemplate
     from pagemill.prompts.message_format import MessageFormat
@@ -22,8 +23,8 @@ class LoadedModel:
     """A model that serves requests through its engine."""
 
     reference: ModelReference
-    engine: "Engine"
-    chat_template: "ChatTemplate | None"
+    engine: "Engine | EmbeddingEngine"
+    chat_template: "ChatTemplate | None"  # none of a model that makes embeddings
     loaded_at: datetime  # aware, UTC
     load_duration_s: float
     max_grammar_bytes: int = 128 * 1024
@@ -35,6 +36,18 @@ class LoadedModel:
     def name(self) -> str:
         """The name that is reported to clients."""
         return self.reference.name
+
+    @property
+    def embeds(self) -> bool:
+        """Whether it makes embeddings or scores."""
+        return hasattr(self.engine, "embed")  # known without importing what such models need
+
+    @property
+    def embedding_engine(self) -> "EmbeddingEngine | None":
+        """The engine of a model that makes embeddings or scores."""
+        from pagemill.engine.embedding_engine import EmbeddingEngine
+
+        return self.engine if isinstance(self.engine, EmbeddingEngine) else None
 
     @property
     def info(self) -> "ModelInfo":

@@ -41,6 +41,10 @@ class Settings(Validated):
         description="what runs the model: gguf is llama.cpp, paged is PyTorch, fake a scripted one for load tests; "
         "auto chooses by the model's files",
     )
+    runner: Literal["auto", "generate", "pooling"] = field(
+        "auto",
+        description="what the model is run for: generate is text, pooling embeddings or scores; auto: as its files say",
+    )
     chat_template: str | None = field(None, description="file with a Jinja chat template, instead of the model's own")
     tool_call_parser: Literal[
         "auto",
@@ -215,6 +219,9 @@ class Settings(Validated):
     max_body_bytes: int = field(16 * 2**20, ge=1, description="largest request body; larger ones are answered 413")
     max_n: int = field(128, ge=1, description="most completions of one prompt (n)")
     max_prompts: int = field(128, ge=1, description="most prompts in one request")
+    max_embedding_inputs: int = field(
+        2048, ge=1, description="most texts in one request for embeddings, scores or a ranking"
+    )
     max_messages: int = field(4096, ge=1, description="most messages in one chat request")
     max_tools: int = field(512, ge=1, description="most tools in one chat request")
     max_stop: int = field(32, ge=0, description="most stop strings or stop tokens in one request")

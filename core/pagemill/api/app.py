@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from pagemill.api import anthropic, ollama, openai, operations, ui
+from pagemill.api import anthropic, embeddings, ollama, openai, operations, ui
 from pagemill.api.context import ApiContext
 from pagemill.api.errors import ErrorMiddleware, reraise
 from pagemill.api.middleware import AuthenticationMiddleware, BodyLimitMiddleware, RequestMiddleware
@@ -57,6 +57,7 @@ def create_app(pool: ModelPool, settings: Settings) -> Starlette:
             *operations.routes(context),
             *anthropic.routes(context),  # before OpenAI's: they share the path of the models
             *openai.routes(context),
+            *embeddings.routes(context),
             *ollama.routes(context),
             *ui.routes(context),
         ],

@@ -47,6 +47,8 @@ async def render_messages(
         InvalidRequestError: the model has no chat template, or the template refuses the messages.
     """
     template = model.chat_template
+    if model.embeds:
+        raise UnsupportedParameterError(f'"{model.name}" does not support chat', param="model")
     if template is None:
         raise InvalidRequestError(
             f"The model {model.name!r} has no chat template; use completions, or start the server with --chat-template."

@@ -7,7 +7,7 @@ import argparse
 import time
 from pathlib import Path
 
-from pagemill.backend_choice import backend_kind, load_backend
+from pagemill.backend_choice import backend_kind, load_generator
 from pagemill.bootstrap import make_chat_template, read_chat_template
 from pagemill.cli.flags import ENGINE_SETTINGS, add_settings_flags, given_settings
 from pagemill.cli.logs import configure_logging
@@ -48,7 +48,7 @@ def execute(arguments: argparse.Namespace) -> int:
     prompt = read_prompt(arguments.prompt)
     reference = make_available(resolve(settings.model, backend=settings.backend), settings)
     path: Path = arguments.output or reference.snapshot_path()
-    backend = load_backend(reference, settings)
+    backend = load_generator(reference, settings)
     try:
         token_ids = prompt.token_ids(backend.tokenizer, make_chat_template(backend, template, settings))
         num_bytes = make_snapshot(reference, backend, backend_kind(reference.format, settings), token_ids, path)

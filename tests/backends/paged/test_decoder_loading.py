@@ -91,6 +91,7 @@ def test_head_of_a_tied_model_may_lie_in_the_file_too(tmp_path: Path, caplog: py
 
 def test_tied_head_shares_the_embeddings_memory(tmp_path: Path) -> None:
     decoder = load(DECODERS["llama-tied"].write(tmp_path / "model"))
+    assert decoder._head is not None
     assert decoder._head.data_ptr() == decoder._embedding.data_ptr()
 
 

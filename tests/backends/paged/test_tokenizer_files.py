@@ -135,7 +135,7 @@ def test_a_damaged_tokenizer_is_refused_by_name(content: bytes, tmp_path: Path) 
     ("decoder", "reason"),
     [
         (None, "has no decoder"),
-        ({"type": "WordPiece", "prefix": "##", "cleanup": True}, "WordPiece.*not supported"),
+        ({"type": "CTC", "pad_token": "", "word_delimiter_token": "|", "cleanup": True}, "CTC.*not supported"),
         (
             {"type": "Sequence", "decoders": [{"type": "Fuse"}, {"type": "ByteFallback"}]},
             "after Fuse, is not supported",

@@ -28,5 +28,7 @@ def routes(context: "ApiContext") -> list[BaseRoute]:
         Route("/api/ps", deferred(lambda: endpoints().processes), methods=["GET"]),
         Route("/api/show", deferred(lambda: endpoints().show), methods=["POST"]),
         Route("/api/generate", deferred(lambda: endpoints().generate), methods=["POST"]),
+        Route("/api/embed", deferred(lambda: endpoints().embed), methods=["POST"]),
+        Route("/api/embeddings", deferred(lambda: endpoints().embeddings), methods=["POST"]),
         Route("/api/chat", deferred(lambda: endpoints().chat), methods=["POST"]),
     ]

@@ -6,6 +6,7 @@ Owns no state. Errors are raised; the error middleware gives them Ollama's shape
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -25,6 +26,9 @@ from pagemill.api.tools import read_tool_use, read_tools
 from pagemill.api.wire import read_json
 from pagemill.errors import InvalidRequestError, PagemillError
 from pagemill.pool import LoadedModel, parse_keep_alive
+
+if TYPE_CHECKING:
+    from pagemill.api.ollama.embed import EmbedRequest
 
 
 class OllamaEndpoints:
@@ -80,6 +84,27 @@ class OllamaEndpoints:
         tool_use = read_tool_use(tools, body.tool_choice, body.parallel_tool_calls)
         asked = self._generation(body, request, options, started, lines, partial(chat_prompt, body, options, tool_use))
         return await self._answer(body, request, asked)
+
+    async def embed(self, request: Request) -> Response:
+        from pagemill.api.ollama.embed import EmbedRequest
+
+        body = await read_json(request, EmbedRequest)
+        return JSONResponse(await self._embedded(body, request))
+
+    async def embeddings(self, request: Request) -> Response:
+        from pagemill.api.ollama.embed import EmbeddingsRequest
+
+        body = await read_json(request, EmbeddingsRequest)
+        vectors = (await self._embedded(body.as_embed(), request))["embeddings"]
+        return JSONResponse({"embedding": vectors[0] if vectors else []})
+
+    async def _embedded(self, body: "EmbedRequest", request: Request) -> dict[str, Any]:
+        from pagemill.api.ollama import embed
+
+        embed.find(self._pool, body.model)
+        exchange(request.scope).model = body.model
+        read_options(body.options, max_stop=self._settings.max_stop)
+        return await until_disconnect(embed.embed(self._pool, body, self._settings), request.receive)
 
     def _find(self, name: str, request: Request) -> None:
         if not name:

@@ -84,6 +84,8 @@ async def show(model: "LoadedModel", *, verbose: bool) -> dict[str, object]:
 
 
 def _capabilities(model: "LoadedModel") -> list[str]:
+    if model.embeds:
+        return ["embedding"]
     if model.chat_template is None:
         return ["completion"]
     written = model.chat_template.message_format

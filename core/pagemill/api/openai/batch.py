@@ -8,11 +8,14 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pagemill.api.answer_reader import check_finish
 from pagemill.engine.engine import Engine, RequestStream
 from pagemill.generation import Delta, GenerationRequest
+
+if TYPE_CHECKING:
+    from pagemill.engine.embedding_engine import EmbeddingEngine
 
 NumberedDelta = tuple[int, Delta]
 
@@ -23,7 +26,7 @@ class Batch:
     The iteration raises what a stream raises, BackendError if a sequence failed, UnavailableError if it was cut off.
     """
 
-    def __init__(self, engine: Engine, requests: Sequence[GenerationRequest]) -> None:
+    def __init__(self, engine: "Engine | EmbeddingEngine", requests: Sequence[GenerationRequest]) -> None:
         self._engine = engine
         self._requests = requests
         self._streams: list[RequestStream] = []

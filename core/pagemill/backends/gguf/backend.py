@@ -5,10 +5,8 @@ loop's thread.
 """
 
 from collections.abc import Iterator, Mapping
-from logging import getLogger
 from pathlib import Path
 from threading import Thread
-from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pagemill.backends.base import ModelInfo
@@ -18,7 +16,7 @@ from pagemill.backends.gguf.context import Context, create_context
 from pagemill.backends.gguf.kv_size import KVSize, kv_size
 from pagemill.backends.gguf.library import load_library
 from pagemill.backends.gguf.logits import Logits
-from pagemill.backends.gguf.model import Model, load_model
+from pagemill.backends.gguf.model import Model, load_model, refuse_what_cannot_generate
 from pagemill.backends.gguf.options import GGUFOptions
 from pagemill.backends.gguf.sampler import Sampler, import_what_greedy_needs
 from pagemill.backends.gguf.tokenizer import GGUFTokenizer
@@ -31,8 +29,6 @@ from pagemill.machine import available_memory_bytes
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-logger = getLogger(__name__)
 
 
 class RunningSequence(NamedTuple):
@@ -69,8 +65,20 @@ class GGUFBackend:
         Raises:
             ModelLoadError: names the file and the reason.
         """
-        began = perf_counter()
-        model = load_model(load_library(), path, options)
+        return cls.of(load_model(load_library(), path, options), options)
+
+    @classmethod
+    def of(cls, model: Model, options: GGUFOptions) -> "GGUFBackend":
+        """Allocate the KV memory of a loaded model, which is the backend's from now on, and closed if this fails.
+
+        Raises:
+            ModelLoadError: it does not generate text, or there is no room; names the file.
+        """
+        try:
+            refuse_what_cannot_generate(model)
+        except ModelLoadError:
+            model.close()
+            raise
         tokenizer = GGUFTokenizer(model.library, model.vocab)
         preparing = Thread(target=_prepare, args=(tokenizer,), name="prepare-sampling", daemon=True)
         preparing.start()
@@ -83,7 +91,6 @@ class GGUFBackend:
             model.close()
             raise
         preparing.join()
-        logger.info("loaded %s in %.2f s", path, perf_counter() - began)
         return cls(model, tokenizer, context, options, capacity, size)
 
     @property

@@ -109,7 +109,7 @@ def load_model(library: Library, path: Path, options: GGUFOptions) -> Model:
     """Load the file's weights (mapped, unless `options.mmap` is off) and vocabulary.
 
     Raises:
-        ModelLoadError: the file is missing, no GGUF, damaged, or of a kind that can't generate text; names it.
+        ModelLoadError: the file is missing, no GGUF, or damaged; names it.
     """
     _check_file(path)
     params = library.c.llama_model_default_params()
@@ -118,13 +118,7 @@ def load_model(library: Library, path: Path, options: GGUFOptions) -> Model:
     handle, errors = library.attempt(lambda: library.c.llama_model_load_from_file(os.fsencode(path), params))
     if not handle:
         raise ModelLoadError(f"can't load {path}: {reason_of(errors)}")
-    model = Model(library, handle, path)
-    try:
-        _refuse_what_cannot_generate(model)
-    except ModelLoadError:
-        model.close()
-        raise
-    return model
+    return Model(library, handle, path)
 
 
 def reason_of(errors: list[str]) -> str:
@@ -156,8 +150,12 @@ def _check_file(path: Path) -> None:
         raise ModelLoadError(f"can't load {path}: it is not a GGUF file (it begins with {magic!r})")
 
 
-def _refuse_what_cannot_generate(model: Model) -> None:
-    """llama.cpp loads models that this backend can't run; some of them it would even abort the process on."""
+def refuse_what_cannot_generate(model: Model) -> None:
+    """llama.cpp loads models that this backend can't run; some of them it would even abort the process on.
+
+    Raises:
+        ModelLoadError: this is one; says of what kind.
+    """
     c, architecture = model.library.c, model.architecture
     if c.llama_model_has_encoder(model.handle) or not c.llama_model_has_decoder(model.handle):
         kind = "an encoder model"

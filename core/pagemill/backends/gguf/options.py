@@ -6,6 +6,7 @@ from pagemill.errors import ModelLoadError
 
 KV_TYPES = ("f16", "q8_0", "q4_0")
 FlashAttention = Literal["auto", "on", "off"]
+Runner = Literal["auto", "generate", "pooling"]
 
 
 class GGUFOptions(NamedTuple):
@@ -20,6 +21,7 @@ class GGUFOptions(NamedTuple):
     flash_attn: FlashAttention = "auto"
     mmap: bool = True
     mlock: bool = False
+    runner: Runner = "auto"  # "pooling": embeddings, "generate": text; "auto": as the file says
     kv_unified: bool = False  # one buffer that all sequences attend over, instead of a stream for each
 
     @property

@@ -40,7 +40,7 @@ class Decoder:
         embedding: Tensor,  # [vocab_size, hidden_size]
         layers: tuple[DecoderLayer, ...],
         norm: Tensor,  # [hidden_size]
-        head: Tensor,  # [vocab_size, hidden_size], prepared
+        head: Tensor | None,  # [vocab_size, hidden_size], prepared; None: `logits` is never called
     ) -> None:
         self.config = config
         self._ops = ops
@@ -83,6 +83,7 @@ class Decoder:
         return self._enter(self._norm, added, residual)
 
     def logits(self, hidden: Tensor) -> Tensor:
+        assert self._head is not None, "a model for embeddings"
         logits = self._ops.linear_float32(hidden, self._head)
         if self.config.logits_divisor != 1.0:
             logits.div_(self.config.logits_divisor)

@@ -36,14 +36,15 @@ def load_decoder(
     ops: Ops,
     attention: Attention,
     max_model_len: int,
+    generates: bool = True,
 ) -> Decoder:
-    """The model, for sequences of up to `max_model_len` tokens.
+    """The model, for sequences of up to `max_model_len` tokens. One that does not generate has no head for logits.
 
     Raises:
         UnknownArchitectureError: the generic decoder does not know the model_type.
         ModelLoadError: config.json asks for what we don't do, or a tensor is missing or wrong; it is named.
     """
-    architecture = read_architecture(checkpoint.config)
+    architecture = read_architecture(checkpoint.config, generates=generates)
     config = architecture.config
     reader = WeightReader(checkpoint, dtype=dtype, device=device)
     tables = {
@@ -52,20 +53,21 @@ def load_decoder(
         if rope is not None
     }
     builder = _Builder(architecture, reader, ops, attention, tables, _prefix(architecture, reader))
-    decoder = builder.decoder()
-    _warn_of_unread(architecture, reader)
+    decoder = builder.decoder(with_head=generates)
+    _warn_of_unread(architecture, reader, generates=generates)
     return decoder
 
 
 def _prefix(architecture: Architecture, reader: WeightReader) -> str:
     """What the names of the decoder's tensors begin with in this checkpoint."""
-    prefixes = architecture.names.prefixes
+    prefixes = (*architecture.names.prefixes, "")  # the last one of a model that was saved without its head
     return next((prefix for prefix in prefixes if f"{prefix}embed_tokens.weight" in reader), prefixes[0])
 
 
-def _warn_of_unread(architecture: Architecture, reader: WeightReader) -> None:
+def _warn_of_unread(architecture: Architecture, reader: WeightReader, *, generates: bool) -> None:
     names = architecture.names
-    ignored = (*names.ignored, f"{names.head}.weight") if architecture.config.tie_word_embeddings else names.ignored
+    headless = architecture.config.tie_word_embeddings or not generates
+    ignored = (*names.ignored, f"{names.head}.weight") if headless else names.ignored
     unread = [
         name for name in reader.unread() if not name.endswith(ignored) and not name.startswith(names.ignored_prefixes)
     ]
@@ -88,22 +90,27 @@ class _Builder:
     def config(self) -> DecoderConfig:
         return self.architecture.config
 
-    def decoder(self) -> Decoder:
+    def decoder(self, *, with_head: bool) -> Decoder:
         config = self.config
         embedding_shape = (config.vocab_size, config.hidden_size)
         embedding = self.reader.read(f"{self.prefix}embed_tokens.weight", embedding_shape)
         layers = tuple(self._layer(index, layer) for index, layer in enumerate(config.layers))
-        head = embedding
-        if not config.tie_word_embeddings:
-            head = self.reader.read(f"{self.architecture.names.head}.weight", embedding_shape)
+        head = self._head(embedding) if with_head else None
         return Decoder(
             config,
             ops=self.ops,
             embedding=embedding,
             layers=layers,
             norm=self._norm(f"{self.prefix}norm", config.hidden_size),
-            head=self.ops.prepare_weight(head),  # where that packs it, a tied embedding is there twice
+            head=head,
         )
+
+    def _head(self, embedding: Tensor) -> Tensor:
+        """Where `prepare_weight` packs it, a tied embedding is there twice."""
+        if self.config.tie_word_embeddings:
+            return self.ops.prepare_weight(embedding)
+        shape = (self.config.vocab_size, self.config.hidden_size)
+        return self.ops.prepare_weight(self.reader.read(f"{self.architecture.names.head}.weight", shape))
 
     def _layer(self, index: int, layer: LayerConfig) -> DecoderLayer:
         prefix, names, size = f"{self.prefix}layers.{index}.", self.architecture.names, self.config.hidden_size

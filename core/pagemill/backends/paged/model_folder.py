@@ -51,15 +51,24 @@ def read_json_object(path: Path) -> dict[str, Any]:
     Raises:
         ModelLoadError: the file can't be read, or holds no JSON object; names it.
     """
+    content = read_json_value(path)
+    if not isinstance(content, dict):
+        raise ModelLoadError(f"{path} holds {type(content).__name__} where a JSON object belongs; {DOWNLOAD_AGAIN}")
+    return content
+
+
+def read_json_value(path: Path) -> Any:
+    """The JSON in a file, whatever it is.
+
+    Raises:
+        ModelLoadError: the file can't be read, or holds no JSON; names it.
+    """
     try:
-        content = json.loads(path.read_bytes())
+        return json.loads(path.read_bytes())
     except OSError as error:
         raise ModelLoadError(f"can't read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise ModelLoadError(f"{path} is not JSON: {error}; {DOWNLOAD_AGAIN}") from error
-    if not isinstance(content, dict):
-        raise ModelLoadError(f"{path} holds {type(content).__name__} where a JSON object belongs; {DOWNLOAD_AGAIN}")
-    return content
 
 
 def read_optional_json(path: Path) -> dict[str, Any]:

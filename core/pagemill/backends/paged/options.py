@@ -5,6 +5,7 @@ from typing import Literal
 
 Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["auto", "bfloat16", "float16", "float32"]
+Runner = Literal["auto", "generate", "pooling"]
 AttentionBackend = Literal["auto", "torch", "cpu", "triton", "varlen"]
 
 
@@ -25,4 +26,5 @@ class PagedOptions:
     enforce_eager: bool = False
     async_scheduling: bool | None = None  # None: on a GPU
     attention_backend: AttentionBackend = "auto"
+    runner: Runner = "auto"  # "pooling": embeddings, "generate": text; "auto": as the files say
     model_impl: Literal["auto", "pagemill", "transformers"] = "auto"

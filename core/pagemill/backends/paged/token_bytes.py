@@ -1,7 +1,8 @@
 """The bytes that a vocabulary's entries stand for, as the decoder in tokenizer.json spells them. Owns no state.
 
-Two spellings are in use: byte-level BPE writes each byte as one letter (GPT-2's table), SentencePiece writes a space as
-"▁" and a byte that no piece covers as "<0x0A>". Tokens are decoded one by one here, as they are generated.
+Byte-level BPE writes each byte as one letter (GPT-2's table), SentencePiece a space as "▁" and a byte that no piece
+covers as "<0x0A>", WordPiece "##" before what continues a word. Tokens are decoded one by one here, as they are
+generated.
 """
 
 import re
@@ -69,6 +70,8 @@ def _step(part: Mapping[str, Any]) -> Step:
             return _byte_fallback
         case {"type": "Metaspace", "replacement": str(mark)}:
             return lambda token: token.replace(mark, " ")
+        case {"type": "WordPiece", "prefix": str(prefix)}:
+            return lambda token: token.removeprefix(prefix) if token.startswith(prefix) else " " + token
         case {"type": "Replace", "pattern": {"String": str(pattern)}, "content": str(content)}:
             return lambda token: token.replace(pattern, content)
     raise ModelLoadError(f"the decoder {part} of tokenizer.json is not supported")

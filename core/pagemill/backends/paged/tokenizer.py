@@ -96,6 +96,11 @@ class PagedTokenizer:
             return _encode(self._tokenizer, text, add_special)
         return _encode(self._text_only.tokenizer_for(text), text, add_special)
 
+    def encode_pair(self, first: str, second: str) -> list[int]:
+        """Token ids of two texts as one, with all that the model wants around them and between."""
+        ids: list[int] = self._tokenizer.encode(first, second).ids
+        return ids
+
     def token_bytes(self, token_id: int) -> bytes:
         known = self._bytes_of.get(token_id)
         if known is None:

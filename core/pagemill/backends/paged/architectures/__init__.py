@@ -33,8 +33,8 @@ class Architecture:
     names: TensorNames
 
 
-def read_architecture(values: Mapping[str, Any]) -> Architecture:
-    """`values`: config.json as parsed.
+def read_architecture(values: Mapping[str, Any], *, generates: bool = True) -> Architecture:
+    """`values`: config.json as parsed. `generates`: whether the model has to be one that generates text.
 
     Raises:
         UnknownArchitectureError: the model_type is none of ours.
@@ -45,7 +45,7 @@ def read_architecture(values: Mapping[str, Any]) -> Architecture:
     if family is None:
         raise UnknownArchitectureError(f"config.json: no definition of our own for model_type={model_type!r}")
     classes = values.get("architectures") or []
-    if classes and not any(str(name).endswith(RUNNABLE) for name in classes):
+    if generates and classes and not any(str(name).endswith(RUNNABLE) for name in classes):
         raise ModelLoadError(f"config.json: architectures={classes!r} is not a model that generates text")
     fields = Fields(dict(family.defaults) | dict(language_model_fields(values)))
     config = family.read(fields)

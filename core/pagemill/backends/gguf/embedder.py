@@ -1,0 +1,142 @@
+"""The embedder: embedding models and cross-encoders on llama.cpp. Owns the model and its context.
+
+`embed` and `close` belong to the embedding loop's thread.
+"""
+
+import math
+from array import array
+from collections.abc import Sequence
+from logging import getLogger
+
+from pagemill.backends.base import ModelInfo
+from pagemill.backends.embedder import EmbeddingInput, EmbeddingTask, Vector
+from pagemill.backends.gguf.embedding_context import EmbeddingContext, EmbeddingLimits, create_embedding_context
+from pagemill.backends.gguf.kv_size import kv_size, padded
+from pagemill.backends.gguf.model import Model
+from pagemill.backends.gguf.options import GGUFOptions
+from pagemill.backends.gguf.pooling import NAMES, RANK, Pooling
+from pagemill.backends.gguf.tokenizer import GGUFTokenizer
+from pagemill.backends.surroundings import Surroundings
+from pagemill.errors import ModelLoadError
+
+logger = getLogger(__name__)
+
+DEFAULT_MAX_NUM_SEQS = 64
+DEFAULT_MAX_MODEL_LEN = 8192
+WORDPIECE = 3  # enum llama_vocab_type
+
+
+class GGUFEmbedder:
+    """See `pagemill.backends.embedder.Embedder`."""
+
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: GGUFTokenizer,
+        context: EmbeddingContext,
+        pooling: Pooling,
+        limits: EmbeddingLimits,
+        options: GGUFOptions,
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._context = context
+        self._limits = limits
+        self._max_num_batched_tokens = options.max_num_batched_tokens
+        self._task: EmbeddingTask = "score" if pooling.kind == RANK else "embed"
+        kv_bytes = kv_size(model, options.kv_type).bytes_per_token * padded(limits.max_tokens) if pooling.causal else 0
+        self._info = model.info(kv_bytes)
+        self._surroundings = Surroundings.of(tokenizer, _between(model))
+
+    @classmethod
+    def of(cls, model: Model, pooling: Pooling, options: GGUFOptions) -> "GGUFEmbedder":
+        """Of a loaded model, which is the embedder's from now on, and closed if this fails.
+
+        Raises:
+            ModelLoadError: names the file and the reason.
+        """
+        try:
+            limits = _limits(model, pooling, options)
+            context = create_embedding_context(model, pooling, limits, options)
+        except ModelLoadError:
+            model.close()
+            raise
+        if pooling.kind == RANK and model.architecture == "bert" and _num_token_types(model) > 1:
+            logger.warning("%s tells a pair's texts apart by types of tokens, which llama.cpp does not", model.path)
+        logger.info(
+            "%s embeds: pooling %s, inputs of up to %d tokens", model.path, NAMES[pooling.kind], limits.max_model_len
+        )
+        return cls(model, GGUFTokenizer(model.library, model.vocab), context, pooling, limits, options)
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._info
+
+    @property
+    def tokenizer(self) -> GGUFTokenizer:
+        return self._tokenizer
+
+    @property
+    def task(self) -> EmbeddingTask:
+        return self._task
+
+    @property
+    def max_model_len(self) -> int:
+        return self._limits.max_model_len
+
+    @property
+    def max_num_seqs(self) -> int:
+        return self._limits.max_num_seqs
+
+    @property
+    def max_num_batched_tokens(self) -> int:
+        return self._max_num_batched_tokens
+
+    @property
+    def surroundings(self) -> Surroundings:
+        return self._surroundings
+
+    def embed(self, inputs: Sequence[EmbeddingInput]) -> list[Vector]:
+        vectors = self._context.embed([item.token_ids for item in inputs])
+        return [_score(vector) for vector in vectors] if self._task == "score" else vectors
+
+    def close(self) -> None:
+        self._tokenizer.close()
+        self._context.close()
+        self._model.close()
+
+
+def _limits(model: Model, pooling: Pooling, options: GGUFOptions) -> EmbeddingLimits:
+    trained = model.context_length or DEFAULT_MAX_MODEL_LEN
+    length = options.max_model_len or min(trained, DEFAULT_MAX_MODEL_LEN)
+    if length > trained:
+        message = f"max_model_len {length} is beyond the {trained} tokens of {model.path}"
+        if not pooling.causal:  # it has no embedding for further positions
+            raise ModelLoadError(message)
+        logger.warning(message)
+    return EmbeddingLimits(
+        length, options.max_num_seqs or DEFAULT_MAX_NUM_SEQS, max(options.max_num_batched_tokens, length)
+    )
+
+
+def _between(model: Model) -> tuple[int, ...]:
+    """What stands between the end of a pair's first text and the beginning of its second: nothing in BERT's form, in
+    RoBERTa's one separator more.
+    """
+    c, vocab = model.library.c, model.vocab
+    if c.llama_vocab_type(vocab) == WORDPIECE or not c.llama_vocab_get_add_sep(vocab):
+        return ()
+    return (int(c.llama_vocab_sep(vocab)),)
+
+
+def _num_token_types(model: Model) -> int:
+    count = model.text("tokenizer.ggml.token_type_count") or "1"
+    return int(count) if count.isdigit() else 1
+
+
+def _score(values: Vector) -> Vector:
+    """What the classification head says, between 0 and 1. A head of several classes has been normalized by llama.cpp,
+    and "yes" is the first of them.
+    """
+    score = 1.0 / (1.0 + math.exp(-values[0])) if len(values) == 1 else values[0]
+    return memoryview(array("f", [score]))

@@ -1,0 +1,31 @@
+"""From a model folder to what serves it: a backend that generates text, or an embedder. Owns no state."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pagemill.backends.paged.backend import PagedBackend
+from pagemill.backends.paged.encoder.config import ENCODERS
+from pagemill.backends.paged.model_folder import read_config
+from pagemill.backends.paged.options import PagedOptions
+from pagemill.backends.paged.sentence_files import is_sentence_model
+from pagemill.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    from pagemill.backends.paged.embedder import PagedEmbedder
+
+
+def load_paged(folder: Path, options: PagedOptions) -> "PagedBackend | PagedEmbedder":
+    """Load a model, as what its files or `options.runner` say that it is.
+
+    Raises:
+        ModelLoadError: names the file, tensor, field or number that is wrong.
+        SettingsError: the settings contradict one another, or ask for what does not run here.
+    """
+    is_encoder = read_config(folder)["model_type"] in ENCODERS
+    if is_encoder and options.runner == "generate":
+        raise ModelLoadError(f"can't serve {folder} with the runner generate: it is an encoder, it makes embeddings")
+    if options.runner != "pooling" and not is_encoder and not (options.runner == "auto" and is_sentence_model(folder)):
+        return PagedBackend.load(folder, options)
+    from pagemill.backends.paged.embedder_loading import load_embedder
+
+    return load_embedder(folder, options)
