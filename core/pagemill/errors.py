@@ -155,6 +155,12 @@ class ModelLoadError(PagemillError):
     code = "model_load_failed"
 
 
+class ModelTooLargeError(ModelLoadError):
+    """The model takes more memory than all models together may; the message gives the numbers."""
+
+    code = "model_too_large"
+
+
 class SettingsError(PagemillError):
     """A flag, environment variable or settings file has a wrong value; the message names its source."""
 

@@ -2,13 +2,14 @@
 
 A `ModelPool` owns one `_Slot` for each reference, and everything in it; all of it lives on one event loop, and nothing
 else touches it. Load and unload run one at a time, each in a task of its own, so that a client that goes away cancels
-only its wait. May not import a backend, HTTP or the dialects: what loads a model is handed in.
+only its wait. Under a memory budget a load first makes room. Leases of several models must not be nested: the inner may
+wait for the outer to end. May not import a backend, HTTP or the dialects: what loads a model is handed in.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pagemill.errors import DrainingError, ModelLoadError, ModelNotFoundError, PagemillError
 from pagemill.keep_alive import parse_keep_alive as parse_keep_alive  # offered here, beside what takes its result
 from pagemill.loaded_model import LoadedModel as LoadedModel  # likewise, beside what gives it
+from pagemill.memory_budget import MemoryBudget, Occupant, check_fits, choose_leavers
 from pagemill.store.references import Reference
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class _Slot:
     unloading: "asyncio.Task[None] | None" = None
     failure: PagemillError | None = None  # of the last load, until the next one begins
     info: "ModelInfo | None" = None  # since the first load
+    num_bytes: int = 0  # of memory that the loaded model counts for
     num_leases: int = 0  # held, or waiting for the load
     idle: asyncio.Event = field(default_factory=asyncio.Event)  # set while num_leases is 0
     expiry: asyncio.TimerHandle | None = None
@@ -65,6 +68,7 @@ class ModelPool:
         load: Callable[[Reference], Awaitable[LoadedModel]],
         *,
         keep_alive_s: float,
+        memory: MemoryBudget | None = None,
     ) -> None:
         self._load = load
         self._keep_alive_s = keep_alive_s
@@ -73,6 +77,8 @@ class ModelPool:
         for slot in self._slots:
             for name in slot.reference.aliases:
                 self._slot_by_name.setdefault(name, slot)
+        self._memory = memory
+        self._by_last_use = list(self._slots)  # the least recently leased first
         self._turn = asyncio.Lock()  # one load or unload at a time
         self._draining = False
 
@@ -170,6 +176,8 @@ class ModelPool:
         while slot.unloading is not None:
             await asyncio.wait({slot.unloading})
         slot.num_leases += 1
+        self._by_last_use.remove(slot)
+        self._by_last_use.append(slot)
         slot.idle.clear()
         _cancel_expiry(slot)
         try:
@@ -206,6 +214,8 @@ class ModelPool:
         name = slot.reference.name
         try:
             async with self._turn:
+                if self._memory is not None:
+                    slot.num_bytes = await self._make_room(slot, self._memory)
                 slot.model = await self._load(slot.reference)
             slot.reference, slot.info = slot.model.reference, slot.model.info
             logger.info("loaded %s in %.2f s", name, slot.model.load_duration_s)
@@ -221,16 +231,35 @@ class ModelPool:
             if slot.num_leases == 0:
                 self._set_expiry(slot)
 
-    def _begin_unload(self, slot: _Slot) -> None:
-        _cancel_expiry(slot)
-        slot.unloading = asyncio.create_task(self._run_unload(slot), name=f"unload {slot.reference.name}")
+    async def _make_room(self, slot: _Slot, memory: MemoryBudget) -> int:
+        """The bytes that the slot's model will take, once they are free; called in its turn. Of models that must go
+        (idle ones first) leases end, and later ones wait until after this load: it waits for none who came after it.
+        """
+        need = await memory.estimate(slot.reference)
+        check_fits(slot.reference.name, need, memory.num_bytes)
+        loaded = [other for other in self._by_last_use if other.model is not None]
+        occupants = [Occupant(other.num_bytes, other.num_leases == 0) for other in loaded]
+        leavers = [loaded[index] for index in choose_leavers(occupants, need.total, memory.num_bytes)]
+        waiting = [leaver for leaver in leavers if leaver.unloading is not None]  # for this turn to end
+        unloads = [self._begin_unload(leaver, has_turn=True) for leaver in leavers if leaver.unloading is None]
+        for leaver in waiting:
+            await leaver.idle.wait()
+            await self._close_engine(leaver)
+        for task in unloads:
+            await asyncio.wait({task})  # unlike gather, it does not cancel them
+        return need.total
 
-    async def _run_unload(self, slot: _Slot) -> None:
+    def _begin_unload(self, slot: _Slot, *, has_turn: bool = False) -> "asyncio.Task[None]":
+        _cancel_expiry(slot)
+        slot.unloading = asyncio.create_task(self._run_unload(slot, has_turn), name=f"unload {slot.reference.name}")
+        return slot.unloading
+
+    async def _run_unload(self, slot: _Slot, has_turn: bool) -> None:
         try:
             await slot.idle.wait()
             if slot.loading is not None:
                 await asyncio.wait({slot.loading})
-            async with self._turn:
+            async with nullcontext() if has_turn else self._turn:
                 await self._close_engine(slot)
             logger.info("unloaded %s", slot.reference.name)
         finally:
