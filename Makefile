@@ -18,7 +18,7 @@ SERVED := $(if $(wildcard $(MODEL)/config.json),$(PAGED),$(SERVING))
 # llama.cpp is compiled without its image tools, which Pagemill does not use: that saves a minute.
 PIP_INSTALL := CMAKE_ARGS="-DLLAVA_BUILD=OFF $(CMAKE_ARGS)" $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: help install serve test test-fast lint bench images images-test clean
+.PHONY: help install serve test test-fast lint bench browser images images-test clean
 .DELETE_ON_ERROR:
 
 help:
@@ -38,8 +38,15 @@ serve: $(SERVED)
 	@exec $(BIN)/pagemill serve $(MODEL) $(ARGS)
 
 # The Lambda handler's tests have pip fetch AWS's emulator (8 MB), once.
-test: lint $(INFRA)/.installed
+test: lint $(INFRA)/.installed browser
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+# The chat page is tested in a browser.
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
+		echo "There is no Chromium, so the chat page is not tested (Debian: apt-get install chromium)." >&2
 
 test-fast: $(DEVELOPING)
 	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
