@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, ViewportSize, expect, sync_playwright
 
 from support.served_process import served_process
 
@@ -17,7 +17,7 @@ WEATHER = {
     "description": "Get the weather of a city",
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
-SIZE = {"width": 1100, "height": 720}
+SIZE = ViewportSize(width=1100, height=720)
 
 
 def converse(page: Page) -> None:

@@ -26,7 +26,7 @@ from pagemill.errors import ContextLengthError, PagemillError
 from pagemill.generation import Delta, GenerationRequest, SamplingParams
 
 if TYPE_CHECKING:
-    from pagemill.engine.engine import RequestStream
+    from pagemill.engine.request_stream import RequestStream
     from pagemill.pool import LoadedModel
     from pagemill.prompts.structured_output.formats import Source
 

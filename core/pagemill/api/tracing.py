@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pagemill import __version__
 from pagemill.api.context import Exchange, exchange, route_path
 from pagemill.api.middleware import POLLED_PATHS
-from pagemill.engine.engine import ended_generations
+from pagemill.engine.request_stream import ended_generations
 from pagemill.generation import Delta
 
 SERVICE = "pagemill"  # unless OTEL_SERVICE_NAME says another

@@ -19,7 +19,7 @@ from pagemill.generation import Delta, FinishReason, GenerationRequest, TokenLog
 from pagemill.prompts.message_events import Content, Event, Reasoning
 
 if TYPE_CHECKING:
-    from pagemill.engine.engine import RequestStream
+    from pagemill.engine.request_stream import RequestStream
     from pagemill.pool import LoadedModel, ModelPool
 
 

@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from pagemill.api.answer_reader import check_finish
-from pagemill.engine.engine import Engine, RequestStream
+from pagemill.engine.engine import Engine
+from pagemill.engine.request_stream import RequestStream
 from pagemill.generation import Delta, GenerationRequest
 
 if TYPE_CHECKING:
