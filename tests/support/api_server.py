@@ -96,6 +96,7 @@ def running_server(
     async def load(reference: Reference) -> LoadedModel:
         assert isinstance(reference, ModelReference)
         await asyncio.sleep(load_delay_s)
+        backend.closed = False  # it stands for what a second load would make, too
         engine = Engine(backend, config or EngineConfig())
         engine.start()
         engines.append(engine)
