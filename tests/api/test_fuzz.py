@@ -23,7 +23,11 @@ from pagemill.backends.fake import FakeBackend
 from pagemill.validated import Validated, fields
 from support.api_server import RunningServer, running_server, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # The server, on a thread of this process, draws request ids while Hypothesis draws examples.
+    pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies"),
+]
 
 BODIES: dict[str, type[Validated]] = {
     "/v1/chat/completions": ChatCompletionRequest,
