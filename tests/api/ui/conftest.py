@@ -23,9 +23,11 @@ class WatchedPage:
     hosts: set[str] = field(default_factory=set)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Headless Chromium, as `make test` installs it on Debian."""
+    """Headless Chromium, as `make test` installs it on Debian. Its driver turns an event loop on this thread, so it ends
+    with the module: asynchronous tests need a thread without one.
+    """
     if CHROMIUM is None:
         if os.environ.get("CI"):
             pytest.fail("there is no Chromium: apt-get install chromium")
