@@ -25,8 +25,8 @@ class WatchedPage:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Headless Chromium, as `make test` installs it on Debian. Its driver turns an event loop on this thread, so it ends
-    with the module: asynchronous tests need a thread without one.
+    """Headless Chromium, as `make test` installs it on Debian. Its driver turns an event loop on this thread, so it
+    ends with the module: asynchronous tests need a thread without one.
     """
     if CHROMIUM is None:
         if os.environ.get("CI"):
