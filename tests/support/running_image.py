@@ -33,8 +33,19 @@ class RunningImage:
 
     def signal(self, number: int) -> None:
         """To the container's process, as `docker stop` and Kubernetes do."""
-        (child,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        (child,) = self._children()
         subprocess.run(["kill", f"-{number}", child], check=True)
+
+    def kill(self) -> None:
+        """The container's process, which all others in its namespace end with. To kill its parent is not enough: the
+        kernel forgets `--kill-child` when the child becomes another user.
+        """
+        if self.process.poll() is None:
+            subprocess.run(["kill", "-KILL", *(self._children() or [str(self.process.pid)])], check=False)
+        self.process.wait(30)
+
+    def _children(self) -> list[str]:
+        return Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
 
     def wait_ready(self, address: str) -> None:
         deadline = time.monotonic() + READY_WITHIN_S
@@ -81,12 +92,11 @@ def running(
         process = subprocess.Popen(
             command_in(image, command, variables, image.config["User"], tools), stdout=log, stderr=log
         )
+    container = RunningImage(process, log_file)
     try:
-        yield RunningImage(process, log_file)
+        yield container
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait(30)
+        container.kill()
 
 
 def output_of(image: Image, *command: str, user: str | None = None, tools: Path | None = None) -> str:
