@@ -34,6 +34,12 @@ class UnsupportedParameterError(InvalidRequestError):
     code = "unsupported_parameter"
 
 
+class ThreadUnsupportedError(UnsupportedParameterError):
+    """A conversation was to be kept between its turns. Anthropic's clients know the code, and then send all of it."""
+
+    code = "thread_unsupported_request"
+
+
 class ContextLengthError(InvalidRequestError):
     """The prompt (or prompt and `max_tokens`) does not fit the model's context."""
 

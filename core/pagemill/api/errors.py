@@ -22,6 +22,7 @@ from pagemill.errors import (
     PagemillError,
     PayloadTooLargeError,
     QueueFullError,
+    ThreadUnsupportedError,
     UnavailableError,
 )
 
@@ -78,7 +79,10 @@ def ollama_error(error: PagemillError) -> dict[str, Any]:
 def anthropic_error(error: PagemillError, request_id: str) -> dict[str, Any]:
     """The body of an error in the Anthropic dialect, which is also the event that ends a stream."""
     kind = ANTHROPIC_TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
-    return {"type": "error", "error": {"type": kind, "message": error.message}, "request_id": request_id}
+    body: dict[str, Any] = {"type": kind, "message": error.message}
+    if isinstance(error, ThreadUnsupportedError):
+        body["details"] = {"error_code": error.code}
+    return {"type": "error", "error": body, "request_id": request_id}
 
 
 def error_body(error: PagemillError, scope: Scope) -> dict[str, Any]:

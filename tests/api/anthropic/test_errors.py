@@ -80,6 +80,12 @@ def test_what_is_wrong_is_a_400_that_names_it(server: RunningServer, fields: dic
     assert error["request_id"] == response.headers["request-id"]
 
 
+def test_a_thread_is_refused_by_the_code_at_which_the_clients_go_on_without(server: RunningServer) -> None:
+    error = server.post("/v1/messages", {**BODY, "thread": {"type": "create"}}).json()["error"]
+    assert error["details"] == {"error_code": "thread_unsupported_request"}
+    assert error["message"].startswith("thread {'type': 'create'} is not supported")
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_model_that_can_not_do_it_is_a_400(serve: Serve, stream: bool) -> None:
     plain = serve(scripted("{{ messages[0].content }}"))

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pagemill.api.anthropic.blocks import CacheControl
 from pagemill.api.anthropic.tools import ToolChoice
 from pagemill.api.wire import WireModel, check_count, only, shown
-from pagemill.errors import InvalidRequestError
+from pagemill.errors import InvalidRequestError, ThreadUnsupportedError
 from pagemill.generation import SamplingParams
 from pagemill.settings import Settings
-from pagemill.validated import field
+from pagemill.validated import After, field
 
 if TYPE_CHECKING:
     from pagemill.prompts.structured_output.formats import Source
@@ -58,6 +58,12 @@ class Metadata(WireModel):
     user_id: str | None = None
 
 
+def _no_thread(value: Any, name: str) -> None:
+    if value is not None:
+        message = f"{name} {shown(value)} is not supported: no conversation is kept here, so all of it has to be sent"
+        raise ThreadUnsupportedError(message, param=name)
+
+
 class PromptFields(WireModel):
     """What makes a prompt."""
 
@@ -75,6 +81,7 @@ class PromptFields(WireModel):
     output_config: OutputConfig | None = None
     cache_control: CacheControl | None = None
     speed: Annotated[Any, only(None, "standard")] = None
+    thread: Annotated[Any, After(_no_thread)] = None
     context_management: Annotated[Any, only(None, {"edits": []}, {"edits": [KEEP_THINKING]})] = None
 
     def check_together(self) -> None:
