@@ -14,8 +14,10 @@ from pagemill.cli.http_server import serve
 from pagemill.cli.listening import bind, release
 from pagemill.cli.logs import configure_logging
 from pagemill.engine.engine import Engine
+from pagemill.memory_need import MemoryNeed
 from pagemill.pool import LoadedModel, ModelPool
 from pagemill.settings import Settings, load_settings
+from pagemill.store.catalog import Catalog
 from pagemill.store.references import ModelReference, Reference, resolve
 
 
@@ -25,7 +27,7 @@ def make_pool(settings: Settings) -> ModelPool:
     sentence = (*DEFAULT_REPLY[:-1], ord(" "))
     text = (sentence * (max_model_len // len(sentence) + 1))[:max_model_len]
 
-    async def load(reference: Reference) -> LoadedModel:
+    async def load(reference: Reference, need: MemoryNeed | None) -> LoadedModel:
         assert isinstance(reference, ModelReference)
         backend = FakeBackend(
             reply=lambda prompt: text,
@@ -38,7 +40,7 @@ def make_pool(settings: Settings) -> ModelPool:
         engine.start()
         return LoadedModel(reference, engine, None, datetime.now(UTC), 0.0)
 
-    return ModelPool([resolve(settings.model)], load, keep_alive_s=-1)
+    return ModelPool(Catalog([resolve(settings.model)]), load, keep_alive_s=-1)
 
 
 def main() -> None:

@@ -1,15 +1,22 @@
-"""Which backend runs a model, and its settings. Owns no state; imports a backend only when it is chosen."""
+"""Which backend runs a model, with which settings, in how much memory. Owns no state.
+
+Imports a backend only when it is chosen.
+"""
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pagemill.errors import ModelLoadError
+from pagemill.memory_need import MemoryNeed
 from pagemill.settings import Settings
 from pagemill.store.references import ModelReference
 
 if TYPE_CHECKING:
     from pagemill.backends.base import Backend
     from pagemill.backends.embedder import Embedder
+    from pagemill.backends.gguf.options import GGUFOptions
+    from pagemill.backends.paged.options import PagedOptions
 
 logger = logging.getLogger(__name__)
 
@@ -52,13 +59,62 @@ def load_backend(reference: ModelReference, settings: Settings) -> "Backend | Em
     Raises:
         ModelLoadError: the file can't be loaded, or not by the backend that was asked for.
     """
-    kind = backend_kind(reference.format, settings)
+    kind = _kind_of(reference, settings)
     if kind == "fake":
         return _fake_backend(settings)
-    if kind != BACKENDS[reference.format]:
-        raise ModelLoadError(f"{reference.name} is {reference.format}, which the backend {kind} can't load")
     _warn_of_settings_for_others(kind, settings)
-    return _gguf_backend(reference, settings) if kind == "gguf" else _paged_backend(reference, settings)
+    if kind == "gguf":
+        from pagemill.backends.gguf.loading import load_gguf
+
+        return load_gguf(reference.path, _gguf_options(settings))
+    _prepare_for_torch()
+    try:
+        from pagemill.backends.paged.loading import load_paged
+    except ImportError as error:
+        raise _no_torch(error) from error
+    return load_paged(reference.path, _paged_options(settings))
+
+
+def estimate_memory(reference: ModelReference, settings: Settings, budget: Callable[[str], int]) -> MemoryNeed:
+    """What the model would take if `load_backend` loaded it, by its files alone. `budget` tells how many bytes of a
+    device's memory ("cpu", "cuda") there are for it, which limits its KV cache. Blocks; call it on a thread.
+
+    Raises:
+        ModelLoadError: the file is damaged, or not for the backend that was asked for.
+    """
+    kind = _kind_of(reference, settings)
+    if kind == "fake":
+        return MemoryNeed(0, 0, 0)
+    if kind == "gguf":
+        from pagemill.backends.gguf.memory_need import estimate_gguf
+
+        return estimate_gguf(reference.path, _gguf_options(settings), budget("cpu"))
+    _prepare_for_torch()
+    try:
+        from pagemill.backends.paged.device import choose_device
+        from pagemill.backends.paged.memory_need import estimate_paged
+    except ImportError as error:
+        raise _no_torch(error) from error
+    device = choose_device(settings.device).type
+    return estimate_paged(reference.path, _paged_options(settings), budget(device))._replace(device=device)
+
+
+def _kind_of(reference: ModelReference, settings: Settings) -> str:
+    kind = backend_kind(reference.format, settings)
+    if kind not in ("fake", BACKENDS[reference.format]):
+        raise ModelLoadError(f"{reference.name} is {reference.format}, which the backend {kind} can't load")
+    return kind
+
+
+def _no_torch(error: ImportError) -> ModelLoadError:
+    return ModelLoadError(f"model folders need PyTorch: pip install 'pagemill[paged]' ({error})")
+
+
+def _prepare_for_torch() -> None:
+    """What must be so before torch is first imported."""
+    from pagemill.backends.paged.openmp import let_threads_sleep
+
+    let_threads_sleep()
 
 
 def _warn_of_settings_for_others(kind: str, settings: Settings) -> None:
@@ -84,11 +140,10 @@ def _fake_backend(settings: Settings) -> "Backend":
     )
 
 
-def _gguf_backend(reference: ModelReference, settings: Settings) -> "Backend | Embedder":
-    from pagemill.backends.gguf.loading import load_gguf
+def _gguf_options(settings: Settings) -> "GGUFOptions":
     from pagemill.backends.gguf.options import GGUFOptions
 
-    options = GGUFOptions(
+    return GGUFOptions(
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens or DEFAULT_MAX_NUM_BATCHED_TOKENS,
@@ -100,19 +155,12 @@ def _gguf_backend(reference: ModelReference, settings: Settings) -> "Backend | E
         mlock=settings.mlock,
         runner=settings.runner,
     )
-    return load_gguf(reference.path, options)
 
 
-def _paged_backend(reference: ModelReference, settings: Settings) -> "Backend | Embedder":
-    from pagemill.backends.paged.openmp import let_threads_sleep
+def _paged_options(settings: Settings) -> "PagedOptions":
+    from pagemill.backends.paged.options import PagedOptions
 
-    let_threads_sleep()
-    try:
-        from pagemill.backends.paged.loading import load_paged
-        from pagemill.backends.paged.options import PagedOptions
-    except ImportError as error:
-        raise ModelLoadError(f"model folders need PyTorch: pip install 'pagemill[paged]' ({error})") from error
-    options = PagedOptions(
+    return PagedOptions(
         device=settings.device,
         dtype=settings.dtype,
         kv_cache_dtype=settings.kv_cache_dtype,
@@ -129,4 +177,3 @@ def _paged_backend(reference: ModelReference, settings: Settings) -> "Backend | 
         model_impl=settings.model_impl,
         runner=settings.runner,
     )
-    return load_paged(reference.path, options)

@@ -19,7 +19,8 @@ from pagemill.errors import InvalidRequestError, ModelLoadError, SettingsError
 from pagemill.keep_alive import parse_keep_alive
 from pagemill.settings import Settings
 from pagemill.store.availability import check_settings, make_available
-from pagemill.store.references import ModelReference, Reference, resolve
+from pagemill.store.catalog import make_catalog
+from pagemill.store.references import ModelReference, Reference
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from pagemill.backends.embedder import Embedder
     from pagemill.engine.embedding_engine import EmbeddingEngine
     from pagemill.engine.engine import Engine, EngineConfig
+    from pagemill.memory_budget import ModelMemory
+    from pagemill.memory_need import MemoryNeed
     from pagemill.pool import LoadedModel, ModelPool
     from pagemill.prompts.chat_template import ChatTemplate
     from pagemill.snapshots import SnapshotLoad
@@ -222,10 +225,11 @@ def read_chat_template(settings: Settings) -> str | None:
 
 
 def build_pool(settings: Settings, *, load_at_once: bool = False) -> "ModelPool":
-    """The pool of the settings' model. `load_at_once` begins the load now, on its thread; the pool's start takes it.
+    """The pool of the settings' models. `load_at_once` begins the load of a single one now, on its thread; the pool's
+    start takes it.
 
     Raises:
-        SettingsError: a setting that only shows here to be wrong (`keep_alive`, `chat_template`, `model_sha256`).
+        SettingsError: a setting that only shows here to be wrong (`keep_alive`, `chat_template`, `models_dir`).
         ModelNotFoundError, ModelLoadError: there is no such model, or it is plainly none.
     """
     template = read_chat_template(settings)
@@ -234,19 +238,32 @@ def build_pool(settings: Settings, *, load_at_once: bool = False) -> "ModelPool"
         keep_alive_s = parse_keep_alive(settings.keep_alive)
     except InvalidRequestError as error:
         raise SettingsError(str(error)) from error
-    reference = resolve(settings.model, settings.served_model_name, backend=settings.backend)
+    catalog = make_catalog(settings)
+    with_budget = settings.has_several_models or settings.memory_budget_bytes is not None
     begun: list[BackendLoad] = []  # one at most, until the pool's first load takes it
-    if load_at_once:
-        if reference.format is not None and backend_kind(reference.format, settings) == "gguf":
+    if load_at_once and not with_budget and catalog.default is not None:
+        if catalog.default.format is not None and backend_kind(catalog.default.format, settings) == "gguf":
             # Here, since on the load's thread it would take turns with the imports that are to run beside the load.
             import pagemill.backends.gguf.loading  # noqa: F401
-        begun.append(_start_load(reference, settings))
+        begun.append(_start_load(catalog.default, settings))
     from pagemill.pool import ModelPool  # and with it asyncio: while the load runs
 
-    async def load(wanted: Reference) -> "LoadedModel":
-        return await _finish_load(begun.pop() if begun else _start_load(wanted, settings), settings, template)
+    async def load(wanted: Reference, need: "MemoryNeed | None") -> "LoadedModel":
+        own = settings
+        if need is not None and need.kv > 0 and settings.kv_cache_memory_bytes is None:
+            own = settings.with_changes(kv_cache_memory_bytes=need.kv)  # as was estimated
+        return await _finish_load(begun.pop() if begun else _start_load(wanted, own), own, template)
 
-    return ModelPool([reference], load, keep_alive_s=keep_alive_s)
+    memory = _budgeted_memory(settings) if with_budget else None
+    return ModelPool(
+        catalog, load, keep_alive_s=keep_alive_s, memory=memory, max_loaded_models=settings.max_loaded_models
+    )
+
+
+def _budgeted_memory(settings: Settings) -> "ModelMemory":
+    from pagemill.model_memory import BudgetedMemory
+
+    return BudgetedMemory(settings)
 
 
 def build_app(settings: Settings, pool: "ModelPool | None" = None) -> "Starlette":

@@ -3,36 +3,32 @@
 The pool asks; it knows what is loaded, and does what is decided here.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from pagemill.errors import ModelTooLargeError
-from pagemill.store.references import Reference
-
-GIB = 2**30
-
-
-class MemoryNeed(NamedTuple):
-    """What a model takes, in bytes, estimated from its files before it is loaded."""
-
-    weights: int
-    kv: int
-    compute: int  # buffers of the largest step
-
-    @property
-    def total(self) -> int:
-        return sum(self)
-
-    def __str__(self) -> str:
-        parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in zip(self._fields, self, strict=True))
-        return f"{self.total / GIB:.2f} GiB ({parts})"
+from pagemill.memory_need import GIB, MemoryNeed
+from pagemill.store.references import ModelReference, Reference
 
 
-class MemoryBudget(NamedTuple):
-    """The bytes that all loaded models may take together. `estimate` tells what one would take, before it is loaded."""
+class ModelMemory(Protocol):
+    """What the pool must be told to keep a budget."""
 
-    num_bytes: int
-    estimate: Callable[[Reference], Awaitable[MemoryNeed]]
+    async def estimate(self, reference: Reference) -> tuple[ModelReference, MemoryNeed]:
+        """The model, fetched if it was elsewhere, and what it would take.
+
+        Raises:
+            ModelLoadError, ModelNotFoundError: its files are damaged, or not to be had.
+        """
+        ...
+
+    def budget(self, device: str) -> int:
+        """Bytes that this process may take of the device's memory."""
+        ...
+
+    def resident(self, device: str) -> int:
+        """Bytes that it takes now."""
+        ...
 
 
 class Occupant(NamedTuple):
@@ -42,24 +38,28 @@ class Occupant(NamedTuple):
     idle: bool
 
 
-def check_fits(name: str, need: MemoryNeed, budget: int) -> None:
-    """
+def check_fits(name: str, need: MemoryNeed, budget: int, own: int) -> None:
+    """`own` is what the process takes without any model.
+
     Raises:
         ModelTooLargeError: the model is too large even if it were alone; gives the numbers.
     """
-    if need.total > budget:
-        raise ModelTooLargeError(f"{name} needs {need} of memory, and the budget is {budget / GIB:.2f} GiB")
+    if need.total + own > budget:
+        raise ModelTooLargeError(
+            f"{name} needs {need} of memory; the budget is {budget / GIB:.2f} GiB, and the server itself takes "
+            f"{own / GIB:.2f} of it"
+        )
 
 
-def choose_leavers(occupants: Sequence[Occupant], need: int, budget: int) -> list[int]:
-    """Indices of those that must go so that `need` bytes fit; none if they fit already. `occupants` come least recently
-    used first, and go in that order: the idle ones first, of the others only as many as must.
+def choose_leavers(occupants: Sequence[Occupant], room: int) -> list[int]:
+    """Indices of those that must go so that the others fit into `room` bytes; none if they do already. `occupants` come
+    least recently used first, and go in that order: the idle ones first, of the others only as many as must.
     """
-    missing = sum(occupant.size for occupant in occupants) + need - budget
+    excess = sum(occupant.size for occupant in occupants) - room
     leavers: list[int] = []
     for index in sorted(range(len(occupants)), key=lambda index: not occupants[index].idle):
-        if missing <= 0:
+        if excess <= 0:
             break
         leavers.append(index)
-        missing -= occupants[index].size
+        excess -= occupants[index].size
     return leavers

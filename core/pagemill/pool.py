@@ -1,93 +1,72 @@
 """The loaded models: loading on demand, leases, keep-alive and unloading.
 
-A `ModelPool` owns one `_Slot` for each reference, and everything in it; all of it lives on one event loop, and nothing
-else touches it. Load and unload run one at a time, each in a task of its own, so that a client that goes away cancels
-only its wait. Under a memory budget a load first makes room. Leases of several models must not be nested: the inner may
-wait for the outer to end. May not import a backend, HTTP or the dialects: what loads a model is handed in.
+A `ModelPool` owns one `ModelSlot` for each model that was ever asked for; all of it lives on one event loop, and
+nothing else touches it. Load and unload run one at a time, each in a task of its own, so that a client that goes away
+cancels only its wait. Under a memory budget a load first makes room. Leases of several models must not be nested: the
+inner may wait for the outer to end. May not import a backend, HTTP or the dialects: what loads a model is handed in.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import count
+from typing import TYPE_CHECKING
 
 from pagemill.errors import DrainingError, ModelLoadError, ModelNotFoundError, PagemillError
 from pagemill.keep_alive import parse_keep_alive as parse_keep_alive  # offered here, beside what takes its result
 from pagemill.loaded_model import LoadedModel as LoadedModel  # likewise, beside what gives it
-from pagemill.memory_budget import MemoryBudget, Occupant, check_fits, choose_leavers
+from pagemill.memory_budget import ModelMemory
+from pagemill.memory_need import MemoryNeed
+from pagemill.model_slot import LoadedModelStatus as LoadedModelStatus  # likewise
+from pagemill.model_slot import ModelSlot
+from pagemill.room import LoadAbandonedError, Room
+from pagemill.store.catalog import Catalog
 from pagemill.store.references import Reference
 
 if TYPE_CHECKING:
     from pagemill.backends.base import ModelInfo
 
+Load = Callable[[Reference, MemoryNeed | None], Awaitable[LoadedModel]]  # cancelled, it must free what it has made
+
 logger = logging.getLogger(__name__)
 
 
-class LoadedModelStatus(NamedTuple):
-    """A loaded model, and when it will be unloaded if it stays idle (None: never)."""
-
-    model: LoadedModel
-    expires_at: datetime | None
-
-
-@dataclass(slots=True, eq=False)
-class _Slot:
-    """What the pool knows of one reference. While `unloading` is set, no new lease enters: it waits for the end of the
-    unload, then has the model loaded again.
-    """
-
-    reference: Reference  # after a load the loaded model's: that of a model that had to be fetched knows more then
-    keep_alive_s: float
-    model: LoadedModel | None = None
-    loading: "asyncio.Task[None] | None" = None
-    unloading: "asyncio.Task[None] | None" = None
-    failure: PagemillError | None = None  # of the last load, until the next one begins
-    info: "ModelInfo | None" = None  # since the first load
-    num_bytes: int = 0  # of memory that the loaded model counts for
-    num_leases: int = 0  # held, or waiting for the load
-    idle: asyncio.Event = field(default_factory=asyncio.Event)  # set while num_leases is 0
-    expiry: asyncio.TimerHandle | None = None
-    expires_at: datetime | None = None
-
-    def __post_init__(self) -> None:
-        self.idle.set()
-
-
 class ModelPool:
-    """Models by name. `load` makes a `LoadedModel`; cancelled, it must free what it has made.
-
-    The first reference is the one that `start` loads and that readiness speaks of.
-    """
+    """Models by name. The catalog's default is the one that `start` loads and that readiness speaks of."""
 
     def __init__(
         self,
-        references: Sequence[Reference],
-        load: Callable[[Reference], Awaitable[LoadedModel]],
+        catalog: Catalog,
+        load: Load,
         *,
         keep_alive_s: float,
-        memory: MemoryBudget | None = None,
+        memory: ModelMemory | None = None,
+        max_loaded_models: int | None = None,
     ) -> None:
+        self._catalog = catalog
         self._load = load
         self._keep_alive_s = keep_alive_s
-        self._slots = [_Slot(reference, keep_alive_s) for reference in references]
-        self._slot_by_name: dict[str, _Slot] = {}
-        for slot in self._slots:
-            for name in slot.reference.aliases:
-                self._slot_by_name.setdefault(name, slot)
         self._memory = memory
-        self._by_last_use = list(self._slots)  # the least recently leased first
+        self._slots: dict[str, ModelSlot] = {}  # by the reference's name
+        self._room = None if memory is None else Room(memory, max_loaded_models, self._slots.values, self._evict)
         self._turn = asyncio.Lock()  # one load or unload at a time
+        self._uses = count(1)
         self._draining = False
 
     async def start(self) -> None:
-        """Begin to load the first model; returns at once."""
-        self._begin_load(self._slots[0])
+        """Begin to load the default model, if there is one; returns at once."""
+        if self._catalog.default is not None:
+            self._begin_load(self._slot_of(self._catalog.default))
 
     def references(self) -> tuple[Reference, ...]:
-        return tuple(slot.reference for slot in self._slots)
+        """What can be served now."""
+        return tuple(self._known(reference) for reference in self._catalog.references())
+
+    @property
+    def default(self) -> "Reference | None":
+        """The model of requests that name none, if there is one."""
+        return None if self._catalog.default is None else self._known(self._catalog.default)
 
     def find(self, name: str) -> Reference:
         """Raises ModelNotFoundError if no model has that name."""
@@ -99,28 +78,44 @@ class ModelPool:
 
     def loaded(self) -> list[LoadedModelStatus]:
         """The loaded models; of one in use, `expires_at` is what it would be if it became idle now."""
-        return [LoadedModelStatus(slot.model, _expires_at(slot)) for slot in self._slots if slot.model is not None]
+        found = (slot.status() for slot in self._slots.values())
+        return [status for status in found if status is not None]
+
+    def slots(self) -> Sequence[ModelSlot]:
+        """Every model that was ever asked for, for statistics."""
+        return tuple(self._slots.values())
+
+    @property
+    def memory(self) -> ModelMemory | None:
+        """What keeps the budget, if there is one."""
+        return self._memory
 
     @property
     def loading(self) -> bool:
         """Whether any model is being loaded."""
-        return any(slot.loading is not None for slot in self._slots)
+        return any(slot.loading is not None for slot in self._slots.values())
 
     @property
     def failure(self) -> PagemillError | None:
-        """Why the first model's last load failed."""
-        return self._slots[0].failure
+        """Why the default model's last load failed."""
+        first = self._default_slot
+        return None if first is None else first.failure
 
     @property
     def alive(self) -> bool:
         """Whether no loaded engine is dead."""
-        return all(slot.model.engine.alive for slot in self._slots if slot.model and slot.unloading is None)
+        return all(slot.model.engine.alive for slot in self._slots.values() if slot.model and slot.unloading is None)
 
     @property
     def ready(self) -> bool:
-        """Whether a request would be served now. A model that was unloaded because it was idle counts as ready."""
-        first = self._slots[0]
-        loaded = first.info is not None and first.loading is None and first.failure is None
+        """Whether a request would be served now. A model that was unloaded because it was idle counts as ready, and so
+        does a server that loads each model when it is asked for.
+        """
+        first = self._default_slot
+        if first is None:
+            loaded = self._catalog.default is None
+        else:
+            loaded = first.info is not None and first.loading is None and first.failure is None
         return loaded and not self._draining and self.alive
 
     def lease(self, name: str, keep_alive_s: float | None = None) -> AbstractAsyncContextManager[LoadedModel]:
@@ -139,7 +134,7 @@ class ModelPool:
     async def unload(self, name: str) -> None:
         """Unload the model when its present leases have ended; returns when it is unloaded. Later leases wait."""
         slot = self._slot(name)
-        if slot.unloading is None and (slot.model is not None or slot.loading is not None):
+        if slot.model is not None or slot.loading is not None:
             self._begin_unload(slot)
         if slot.unloading is not None:
             await asyncio.wait({slot.unloading})
@@ -147,17 +142,17 @@ class ModelPool:
     async def drain(self, timeout_s: float) -> None:
         """Refuse new leases, give up loads, let running requests end for so long, then abort them."""
         self._draining = True
-        for slot in self._slots:
+        for slot in self._slots.values():
             if slot.loading is not None:
                 slot.loading.cancel()
-        engines = [slot.model.engine for slot in self._slots if slot.model is not None]
+        engines = [slot.model.engine for slot in self._slots.values() if slot.model is not None]
         await asyncio.gather(*(engine.drain(timeout_s) for engine in engines))
 
     async def close(self) -> None:
         """Give up loads and close every engine, leased or not. Idempotent."""
         self._draining = True
-        for slot in self._slots:
-            _cancel_expiry(slot)
+        for slot in self._slots.values():
+            slot.cancel_expiry()
             tasks = [task for task in (slot.loading, slot.unloading) if task is not None]
             for task in tasks:
                 task.cancel()
@@ -165,60 +160,77 @@ class ModelPool:
                 await asyncio.wait(tasks)
             await self._close_engine(slot)
 
-    def _slot(self, name: str) -> _Slot:
-        slot = self._slot_by_name.get(name)
-        if slot is None:
+    @property
+    def _default_slot(self) -> ModelSlot | None:
+        reference = self._catalog.default
+        return None if reference is None else self._slots.get(reference.name)
+
+    def _known(self, reference: Reference) -> Reference:
+        """The reference, or what a load has made of it."""
+        slot = self._slots.get(reference.name)
+        return slot.reference if slot is not None and slot.wanted is reference else reference
+
+    def _slot(self, name: str) -> ModelSlot:
+        reference = self._catalog.find(name)
+        if reference is None:
+            self._unload_what_is_gone(name)
             raise ModelNotFoundError(f"model '{name}' not found", param="model")
+        return self._slot_of(reference)
+
+    def _slot_of(self, reference: Reference) -> ModelSlot:
+        """The slot of what the catalog has. Another file of the same name takes the place of one that is not loaded."""
+        slot = self._slots.get(reference.name)
+        if slot is None:
+            slot = self._slots[reference.name] = ModelSlot(reference, reference, self._keep_alive_s)
+        elif slot.wanted is not reference and slot.model is None and slot.loading is None:
+            slot.wanted = slot.reference = reference
+            slot.info = slot.failure = None
         return slot
 
+    def _unload_what_is_gone(self, name: str) -> None:
+        """A model whose files were removed is not found any more: nobody else would ask for its unload."""
+        for slot in self._slots.values():
+            if name in slot.reference.aliases and slot.model is not None:
+                self._begin_unload(slot)
+
     @asynccontextmanager
-    async def _hold(self, slot: _Slot, keep_alive_s: float | None) -> AsyncIterator[LoadedModel]:
-        while slot.unloading is not None:
-            await asyncio.wait({slot.unloading})
-        slot.num_leases += 1
-        self._by_last_use.remove(slot)
-        self._by_last_use.append(slot)
-        slot.idle.clear()
-        _cancel_expiry(slot)
+    async def _hold(self, slot: ModelSlot, keep_alive_s: float | None) -> AsyncIterator[LoadedModel]:
+        while not slot.door.is_set():
+            await slot.door.wait()
+        slot.enter(next(self._uses))
         try:
             yield await self._loaded_model(slot)
         finally:
-            slot.num_leases -= 1
+            slot.leave()
             if keep_alive_s is not None:
                 slot.keep_alive_s = keep_alive_s
-            if slot.num_leases == 0:
-                slot.idle.set()
-                self._set_expiry(slot)
+            self._let_expire(slot)
 
-    async def _loaded_model(self, slot: _Slot) -> LoadedModel:
+    async def _loaded_model(self, slot: ModelSlot) -> LoadedModel:
         """The slot's model, which the caller's lease keeps from being unloaded."""
-        if self._draining:
-            raise DrainingError("the server is shutting down")
-        if slot.model is None:
-            self._begin_load(slot)
+        while not self._draining:
+            if slot.model is None:
+                self._begin_load(slot)
             if slot.loading is not None:
                 await asyncio.wait({slot.loading})  # unlike awaiting the task itself, it does not cancel it
-        if slot.model is not None:
-            return slot.model
-        if slot.failure is not None:
-            raise slot.failure.with_traceback(None)  # raised for every waiter: tracebacks must not pile up
+            if slot.model is not None:
+                return slot.model
+            if slot.failure is not None:
+                raise slot.failure.with_traceback(None)  # raised for every waiter: tracebacks must not pile up
         raise DrainingError("the server is shutting down")
 
-    def _begin_load(self, slot: _Slot) -> None:
+    def _begin_load(self, slot: ModelSlot) -> None:
         if slot.loading is None and slot.model is None:
             slot.failure = None
             slot.keep_alive_s = self._keep_alive_s
             slot.loading = asyncio.create_task(self._run_load(slot), name=f"load {slot.reference.name}")
 
-    async def _run_load(self, slot: _Slot) -> None:
+    async def _run_load(self, slot: ModelSlot) -> None:
         name = slot.reference.name
         try:
-            async with self._turn:
-                if self._memory is not None:
-                    slot.num_bytes = await self._make_room(slot, self._memory)
-                slot.model = await self._load(slot.reference)
-            slot.reference, slot.info = slot.model.reference, slot.model.info
-            logger.info("loaded %s in %.2f s", name, slot.model.load_duration_s)
+            await self._load_into(slot)
+        except LoadAbandonedError:
+            logger.info("gave up to load %s: nobody waits for it", name)
         except PagemillError as error:
             slot.failure = error
             logger.error("can't load %s: %s", name, error)
@@ -227,73 +239,61 @@ class ModelPool:
             slot.failure.__cause__ = error
             logger.exception("can't load %s", name)
         finally:
+            slot.num_failures += slot.failure is not None
             slot.loading = None
-            if slot.num_leases == 0:
-                self._set_expiry(slot)
+            self._let_expire(slot)
 
-    async def _make_room(self, slot: _Slot, memory: MemoryBudget) -> int:
-        """The bytes that the slot's model will take, once they are free; called in its turn. Of models that must go
-        (idle ones first) leases end, and later ones wait until after this load: it waits for none who came after it.
-        """
-        need = await memory.estimate(slot.reference)
-        check_fits(slot.reference.name, need, memory.num_bytes)
-        loaded = [other for other in self._by_last_use if other.model is not None]
-        occupants = [Occupant(other.num_bytes, other.num_leases == 0) for other in loaded]
-        leavers = [loaded[index] for index in choose_leavers(occupants, need.total, memory.num_bytes)]
-        waiting = [leaver for leaver in leavers if leaver.unloading is not None]  # for this turn to end
-        unloads = [self._begin_unload(leaver, has_turn=True) for leaver in leavers if leaver.unloading is None]
-        for leaver in waiting:
-            await leaver.idle.wait()
-            await self._close_engine(leaver)
-        for task in unloads:
-            await asyncio.wait({task})  # unlike gather, it does not cancel them
-        return need.total
+    async def _load_into(self, slot: ModelSlot) -> None:
+        reference, need = slot.wanted, None
+        if self._memory is not None:
+            reference, need = await self._memory.estimate(reference)
+        async with self._turn:
+            if self._room is not None and need is not None:
+                await self._room.make(slot, need)
+            slot.model = await self._load(reference, need)
+        slot.reference, slot.info, slot.need = slot.model.reference, slot.model.info, need
+        slot.num_loads += 1
+        slot.load_seconds += slot.model.load_duration_s
+        logger.info("loaded %s in %.2f s", slot.reference.name, slot.model.load_duration_s)
 
-    def _begin_unload(self, slot: _Slot, *, has_turn: bool = False) -> "asyncio.Task[None]":
-        _cancel_expiry(slot)
-        slot.unloading = asyncio.create_task(self._run_unload(slot, has_turn), name=f"unload {slot.reference.name}")
-        return slot.unloading
+    async def _evict(self, slot: ModelSlot) -> None:
+        slot.num_evictions += 1
+        await self._close_engine(slot)
+        logger.info("unloaded %s to make room", slot.reference.name)
 
-    async def _run_unload(self, slot: _Slot, has_turn: bool) -> None:
+    def _begin_unload(self, slot: ModelSlot) -> None:
+        if slot.unloading is None:
+            slot.cancel_expiry()
+            slot.shut()
+            slot.unloading = asyncio.create_task(self._run_unload(slot), name=f"unload {slot.reference.name}")
+
+    async def _run_unload(self, slot: ModelSlot) -> None:
         try:
             await slot.idle.wait()
             if slot.loading is not None:
                 await asyncio.wait({slot.loading})
-            async with nullcontext() if has_turn else self._turn:
+            async with self._turn:
                 await self._close_engine(slot)
             logger.info("unloaded %s", slot.reference.name)
         finally:
             slot.unloading = None
+            slot.open()
 
-    async def _close_engine(self, slot: _Slot) -> None:
+    async def _close_engine(self, slot: ModelSlot) -> None:
         if slot.model is None:
             return
+        slot.cancel_expiry()
         try:
             await slot.model.engine.close()
         except Exception:  # the model is gone in any case, and nobody waits who could do more than log it
             logger.exception("closing %s failed", slot.reference.name)
-        slot.model = None  # last: if this task is cancelled, close() must still find the engine, to close it again
+        slot.model = slot.need = None  # last: should this task be cancelled, close() finds the engine, and closes it
 
-    def _set_expiry(self, slot: _Slot) -> None:
-        _cancel_expiry(slot)
-        if slot.model is None or slot.unloading is not None or self._draining or slot.keep_alive_s < 0:
+    def _let_expire(self, slot: ModelSlot) -> None:
+        """Of a model that nobody holds, set when it is unloaded."""
+        if slot.num_leases > 0 or slot.model is None or slot.unloading is not None or self._draining:
             return
         if slot.keep_alive_s == 0:
             self._begin_unload(slot)
-            return
-        slot.expires_at = _expires_at(slot)
-        slot.expiry = asyncio.get_running_loop().call_later(slot.keep_alive_s, self._begin_unload, slot)
-
-
-def _cancel_expiry(slot: _Slot) -> None:
-    if slot.expiry is not None:
-        slot.expiry.cancel()
-    slot.expiry = slot.expires_at = None
-
-
-def _expires_at(slot: _Slot) -> datetime | None:
-    if slot.expires_at is not None:
-        return slot.expires_at
-    if slot.keep_alive_s < 0:
-        return None
-    return datetime.now(UTC) + timedelta(seconds=slot.keep_alive_s)
+        elif slot.keep_alive_s > 0:
+            slot.set_expiry(self._begin_unload)

@@ -33,8 +33,14 @@ class Settings(Validated):
         description="what to serve: grist (the demo model that ships inside), a .gguf path, a Hugging Face folder, or "
         "either in S3: s3://bucket/key.gguf, s3://bucket/prefix/",
     )
+    further_models: tuple[str, ...] = field((), description="more of them, loaded when they are asked for")
+    models_dir: str | None = field(
+        None,
+        description="folder whose GGUF files and model folders are served by their names, loaded when they are asked "
+        "for; without MODEL, these alone",
+    )
     served_model_name: tuple[str, ...] = field(
-        (), description="names that clients may call the model; the first is the one reported (default: from MODEL)"
+        (), description="names that clients may call MODEL; the first is the one reported (default: from MODEL)"
     )
     backend: Literal["auto", "gguf", "paged", "fake"] = field(
         "auto",
@@ -77,6 +83,16 @@ class Settings(Validated):
     ] = field("auto", description="how the model marks its reasoning; auto: as its chat template shows")
     keep_alive: str = field(
         "-1", description='how long an idle model stays loaded: seconds, or "5m"; negative: for ever; 0: not at all'
+    )
+    memory_budget_bytes: int | None = field(
+        None,
+        ge=1,
+        description="most memory that this process may take with the models it has loaded: idle ones make room for "
+        "others (default: with several models nine tenths of what is free at the start; on a GPU by "
+        "gpu_memory_utilization)",
+    )
+    max_loaded_models: int | None = field(
+        None, ge=1, description="most models that are loaded at once (default: as many as the memory holds)"
     )
 
     # How the model gets here
@@ -235,12 +251,36 @@ class Settings(Validated):
     drain_timeout_s: float = field(30, ge=0, description="time that running requests get to end at shutdown")
     retry_after_s: int = field(1, ge=1, description="the Retry-After that a 503 carries")
 
+    @property
+    def names_model(self) -> bool:
+        """Whether there is a MODEL: one that was named, or the default."""
+        return "model" in self.given_fields or self.models_dir is None
+
+    @property
+    def has_several_models(self) -> bool:
+        return bool(self.further_models) or self.models_dir is not None
+
     def check_together(self) -> None:
+        if self.has_several_models:
+            self._check_what_is_of_one_model()
         asked = self.prefix_snapshot
         if "off" in asked and len(asked) > 1:
             raise SettingsError(f"prefix_snapshot: off goes with nothing else, got {', '.join(asked)}")
         if not self.enable_prefix_caching and any(name not in ("auto", "off") for name in asked):
             raise SettingsError(f"prefix_snapshot ({', '.join(asked)}) needs enable_prefix_caching, which is off")
+
+    def _check_what_is_of_one_model(self) -> None:
+        for name in ("chat_template", "model_sha256"):
+            if getattr(self, name) is not None:
+                raise SettingsError(f"{name} is of one model, and there may be several; serve that one alone")
+        if not set(self.prefix_snapshot) <= {"auto", "off"}:
+            raise SettingsError(
+                f"prefix_snapshot ({', '.join(self.prefix_snapshot)}): with several models each has the one beside it"
+            )
+        if self.served_model_name and not self.names_model:
+            raise SettingsError(
+                f"served_model_name ({', '.join(self.served_model_name)}) names MODEL, and there is none"
+            )
 
 
 class Fallback(NamedTuple):

@@ -91,6 +91,10 @@ class Validated:
     def check_together(self) -> None:
         """What concerns several fields; called when each of them is right."""
 
+    def with_changes(self, **values: Any) -> Self:
+        """Another, with these values in place of its own."""
+        return type(self)(**{name: getattr(self, name) for name in self.given_fields} | values)
+
     @property
     def given_fields(self) -> set[str]:
         """The names of the fields that were given a value, if only the default."""

@@ -34,13 +34,13 @@ class ReplicaApp:
         await self._app(scope, receive, send)
 
     async def check_health(self) -> None:
-        """The first check, which Ray Serve makes before a replica gets requests, waits for the model.
+        """The first check, which Ray Serve makes before a replica gets requests, waits for the default model.
 
         Raises:
             ModelLoadError, EngineDeadError: the replica can't serve.
         """
-        if not self._loaded:
-            async with self._pool.lease(self._pool.references()[0].name):
+        if not self._loaded and self._pool.default is not None:
+            async with self._pool.lease(self._pool.default.name):
                 self._loaded = True
         if not self._pool.alive:
             raise EngineDeadError("the engine stopped on an error")

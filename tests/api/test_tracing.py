@@ -14,6 +14,7 @@ from pagemill.backends.fake import FakeBackend
 from pagemill.errors import SettingsError
 from pagemill.pool import ModelPool
 from pagemill.settings import Settings
+from pagemill.store.catalog import Catalog
 from support.api_server import fake_reference, running_server
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -128,10 +129,10 @@ def test_without_the_extra_the_setting_says_what_to_install(monkeypatch: pytest.
             raise ImportError("No module named 'opentelemetry'")
         return original(name, *args, **options)
 
-    async def load(reference: object) -> Any:
+    async def load(reference: object, need: object) -> Any:
         raise NotImplementedError
 
     monkeypatch.setattr(builtins, "__import__", without)
-    pool = ModelPool([fake_reference()], load, keep_alive_s=-1)
+    pool = ModelPool(Catalog([fake_reference()]), load, keep_alive_s=-1)
     with pytest.raises(SettingsError, match=r"pagemill\[otel\]"):
         create_app(pool, Settings(otlp_traces_endpoint="http://127.0.0.1:1/v1/traces"))

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pagemill.pool import ModelPool
+from pagemill.store.catalog import Catalog
 from support.hand_driven_loader import FOREVER, Loader, reference
 
 
@@ -24,5 +25,5 @@ async def pools() -> AsyncIterator[list[ModelPool]]:
 
 @pytest.fixture
 async def pool(loader: Loader, pools: list[ModelPool]) -> ModelPool:
-    pools.append(ModelPool([reference("a"), reference("b")], loader, keep_alive_s=FOREVER))
+    pools.append(ModelPool(Catalog([reference("a"), reference("b")]), loader, keep_alive_s=FOREVER))
     return pools[0]

@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from pagemill.pool import ModelPool
+from pagemill.store.catalog import Catalog
 from support.hand_driven_loader import FOREVER, SHORT_S, Loader, hold, reference, settle, until
 
 
@@ -87,7 +88,7 @@ async def test_the_expiry_is_told_as_a_date(pool: ModelPool) -> None:
 async def test_a_keep_alive_of_nothing_by_default_unloads_after_the_start(
     loader: Loader, pools: list[ModelPool]
 ) -> None:
-    pool = ModelPool([reference("a")], loader, keep_alive_s=0)
+    pool = ModelPool(Catalog([reference("a")]), loader, keep_alive_s=0)
     pools.append(pool)
     await pool.start()
     await until(lambda: len(loader.backends) == 1 and loader.num_open == 0)

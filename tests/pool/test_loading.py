@@ -6,6 +6,7 @@ import pytest
 
 from pagemill.errors import ModelLoadError, ModelNotFoundError, PagemillError
 from pagemill.pool import ModelPool
+from pagemill.store.catalog import Catalog
 from support.hand_driven_loader import SHORT_S, Loader, hold, reference, settle, until
 
 
@@ -92,7 +93,7 @@ async def test_a_lease_given_up_during_the_load_leaves_the_load_to_the_others(po
 
 
 async def test_a_load_that_everyone_gave_up_ends_and_its_model_expires(loader: Loader, pools: list[ModelPool]) -> None:
-    pool = ModelPool([reference("a")], loader, keep_alive_s=SHORT_S)
+    pool = ModelPool(Catalog([reference("a")]), loader, keep_alive_s=SHORT_S)
     pools.append(pool)
     loader.gate.clear()
     only = asyncio.create_task(hold(pool, "a", asyncio.Event()))

@@ -6,22 +6,40 @@ import random
 import pytest
 
 from pagemill.errors import DrainingError, ModelTooLargeError
-from pagemill.memory_budget import MemoryBudget, MemoryNeed
+from pagemill.memory_need import MemoryNeed
 from pagemill.pool import ModelPool
-from pagemill.store.references import Reference
+from pagemill.store.catalog import Catalog
+from pagemill.store.references import ModelReference, Reference
 from support.hand_driven_loader import FOREVER, Loader, hold, reference, settle, until
 
 
-async def estimate(wanted: Reference) -> MemoryNeed:
-    """Each takes 10, but "large"."""
-    return MemoryNeed(90 if wanted.name == "large" else 6, 3, 1)
+class Memory:
+    """Of 25, the server itself takes 5, and each model 10, but "large"."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+        self.own = 5
+
+    async def estimate(self, reference: Reference) -> tuple[ModelReference, MemoryNeed]:
+        assert isinstance(reference, ModelReference)
+        return reference, MemoryNeed(90 if reference.name == "large" else 6, 3, 1)
+
+    def budget(self, device: str) -> int:
+        return 25
+
+    def resident(self, device: str) -> int:
+        return self.own + 10 * self._loader.num_open
 
 
 @pytest.fixture
-def pool_for_two(loader: Loader, pools: list[ModelPool]) -> ModelPool:
-    names = ("a", "b", "c", "large")
-    budget = MemoryBudget(20, estimate)
-    pools.append(ModelPool([reference(name) for name in names], loader, keep_alive_s=FOREVER, memory=budget))
+def memory(loader: Loader) -> Memory:
+    return Memory(loader)
+
+
+@pytest.fixture
+def pool_for_two(loader: Loader, pools: list[ModelPool], memory: Memory) -> ModelPool:
+    catalog = Catalog([reference(name) for name in ("a", "b", "c", "large")])
+    pools.append(ModelPool(catalog, loader, keep_alive_s=FOREVER, memory=memory))
     return pools[0]
 
 

@@ -7,6 +7,7 @@ import pytest
 from pagemill.engine.engine import Engine
 from pagemill.errors import DrainingError
 from pagemill.pool import ModelPool
+from pagemill.store.catalog import Catalog
 from support.hand_driven_loader import SHORT_S, Loader, hold, reference, settle, until
 
 
@@ -56,7 +57,7 @@ async def test_closing_in_the_middle_of_an_unload_still_closes_the_engine(pool: 
 
 async def test_closing_leaves_no_task_and_no_timer_behind(loader: Loader) -> None:
     before = asyncio.all_tasks()
-    pool = ModelPool([reference("a"), reference("b")], loader, keep_alive_s=SHORT_S)
+    pool = ModelPool(Catalog([reference("a"), reference("b")]), loader, keep_alive_s=SHORT_S)
     await pool.start()
     async with pool.lease("b", SHORT_S):
         pass

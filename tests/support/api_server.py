@@ -18,9 +18,11 @@ import uvicorn
 from pagemill.api.app import create_app
 from pagemill.backends.fake import FakeBackend
 from pagemill.engine.engine import Engine, EngineConfig
+from pagemill.memory_need import MemoryNeed
 from pagemill.pool import LoadedModel, ModelPool
 from pagemill.prompts.chat_template import ChatTemplate
 from pagemill.settings import Settings
+from pagemill.store.catalog import Catalog
 from pagemill.store.references import ModelReference, Reference
 
 STARTED_WITHIN_S = 20.0
@@ -93,7 +95,7 @@ def running_server(
     engines: list[Engine] = []
     checked = Settings(model="fake", **{"drain_timeout_s": 1.0, **settings})
 
-    async def load(reference: Reference) -> LoadedModel:
+    async def load(reference: Reference, need: MemoryNeed | None) -> LoadedModel:
         assert isinstance(reference, ModelReference)
         await asyncio.sleep(load_delay_s)
         backend.closed = False  # it stands for what a second load would make, too
@@ -105,7 +107,7 @@ def running_server(
         loaded_at, max_bytes = datetime.now(UTC), checked.max_grammar_bytes
         return LoadedModel(reference, engine, template or None, loaded_at, 0.0, max_grammar_bytes=max_bytes)
 
-    pool = ModelPool([reference or fake_reference()], load, keep_alive_s=-1)
+    pool = ModelPool(Catalog([reference or fake_reference()]), load, keep_alive_s=-1)
     uvicorn_config = uvicorn.Config(
         create_app(pool, checked),
         lifespan="on",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pagemill.backends.fake import FakeBackend
 from pagemill.engine.engine import Engine
+from pagemill.memory_need import MemoryNeed
 from pagemill.pool import LoadedModel, ModelPool
 from pagemill.store.references import ModelReference, Reference
 
@@ -30,7 +31,7 @@ class Loader:
         self.max_running = 0
         self.backends: list[FakeBackend] = []
 
-    async def __call__(self, reference: Reference) -> LoadedModel:
+    async def __call__(self, reference: Reference, need: MemoryNeed | None) -> LoadedModel:
         assert isinstance(reference, ModelReference)
         self.calls.append(reference.name)
         self.num_running += 1

@@ -14,9 +14,11 @@ from starlette.applications import Starlette
 from pagemill.api.app import create_app
 from pagemill.backends.fake import FakeBackend
 from pagemill.engine.engine import Engine
+from pagemill.memory_need import MemoryNeed
 from pagemill.pool import LoadedModel, ModelPool
 from pagemill.prompts.chat_template import ChatTemplate
 from pagemill.settings import Settings
+from pagemill.store.catalog import Catalog
 from pagemill.store.references import ModelReference, Reference
 from pagemill_handlers.aws_lambda.runtime import Runtime
 from pagemill_handlers.aws_lambda.settings import LambdaSettings
@@ -50,7 +52,7 @@ def fake_app(
     """The whole app on the backend, its pool, and the engines that it will have loaded."""
     engines: list[Engine] = []
 
-    async def load(reference: Reference) -> LoadedModel:
+    async def load(reference: Reference, need: MemoryNeed | None) -> LoadedModel:
         assert isinstance(reference, ModelReference)
         if before_load is not None:
             await before_load()
@@ -64,7 +66,7 @@ def fake_app(
         )
         return LoadedModel(reference, engine, template, datetime.now(UTC), 0.0)
 
-    pool = ModelPool([fake_reference()], load, keep_alive_s=-1)
+    pool = ModelPool(Catalog([fake_reference()]), load, keep_alive_s=-1)
     return create_app(pool, Settings(model="fake", **settings)), pool, engines
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.types import Scope
 
-from pagemill.errors import ModelNotFoundError
+from pagemill.errors import InvalidRequestError, ModelNotFoundError
 from pagemill.settings import Settings
 
 if TYPE_CHECKING:
@@ -53,21 +53,34 @@ def request_id(scope: Scope) -> str:
 
 
 def find_model(context: ApiContext, scope: Scope, name: str | None, user: str | None) -> str:
-    """The name of the model that a request is for, if it gives none the first one's. The exchange notes it, and what
-    the client calls its end user.
+    """The name of the model that a request is for, if it gives none the default's. The exchange notes it, and what the
+    client calls its end user.
 
     Raises:
         ModelNotFoundError: there is no such model.
+        InvalidRequestError: it gives none, and there is no default.
     """
     record = exchange(scope)
     record.user = user
-    name = context.pool.references()[0].name if name is None else name
+    if name is None:
+        name = default_model(context.pool)
     try:
         context.pool.find(name)
     except ModelNotFoundError as error:
         raise ModelNotFoundError(f"The model {name!r} does not exist.", param="model") from error
     record.model = name
     return name
+
+
+def default_model(pool: "ModelPool") -> str:
+    """The name of the model of requests that give none.
+
+    Raises:
+        InvalidRequestError: there is no such model.
+    """
+    if pool.default is None:
+        raise InvalidRequestError("model is required: this server has several, and none that goes first", param="model")
+    return pool.default.name
 
 
 def is_anthropic(scope: Scope) -> bool:

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from pagemill.engine.kv_cache import KVCache
 from pagemill.engine.step import StepPlan, StepResult
+from pagemill.generation import InfillTokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,7 @@ class ModelInfo:
     format: str  # "gguf" or "safetensors"
     size_bytes: int  # weights on disk
     memory_bytes: int  # weights and KV in memory
+    on_gpu: bool = False  # whose memory that is
     vocab_size: int
     context_length: int  # what the model was trained for, in tokens
     embedding_length: int
@@ -48,6 +50,11 @@ class Tokenizer(Protocol):
     @property
     def eos_token_ids(self) -> frozenset[int]:
         """All tokens that end a generation (end of sequence, of turn, of message)."""
+        ...
+
+    @property
+    def infill_tokens(self) -> InfillTokens | None:
+        """The special tokens for filling in the middle, None if the model has none."""
         ...
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:

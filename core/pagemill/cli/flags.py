@@ -25,6 +25,7 @@ GROUP_STARTS = {
 }
 # The settings that shape an engine in this process; the others are about serving clients.
 ENGINE_SETTINGS = (
+    "models_dir",
     "backend",
     "chat_template",
     "download_dir",

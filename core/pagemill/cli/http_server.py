@@ -111,7 +111,11 @@ class DrainingServer(Server):
 
     async def _announce(self) -> None:
         """Log the address once the model is ready; if it can't be loaded, end the server."""
-        reference = self._pool.references()[0]
+        reference = self._pool.default
+        if reference is None:
+            num_models = len(self._pool.references())
+            logger.info("serving %d models at %s, each loaded when it is asked for", num_models, self._addresses[0])
+            return
         try:
             async with self._pool.lease(reference.name) as model:
                 logger.info(

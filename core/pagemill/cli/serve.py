@@ -1,7 +1,7 @@
 """`pagemill serve`: bind the port, begin to load the model, then import the web stack and serve.
 
 Owns the process: its signals, its logging, its exit code. SIGTERM and SIGINT let running requests end for
-`drain_timeout_s`; a second SIGINT ends the process at once, a second SIGTERM changes nothing. A model that can't be
+`drain_timeout_s`; a second SIGINT ends the process at once, a second SIGTERM changes nothing. A MODEL that can't be
 loaded ends it with exit code 1, so that whoever supervises the process sees it.
 """
 
@@ -23,8 +23,9 @@ from pagemill.settings import Settings, load_settings
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "MODEL",
-        nargs="?",
-        help="grist (the demo model that ships inside, the default), a .gguf path, a model folder, or either in S3",
+        nargs="*",
+        help="grist (the demo model that ships inside, the default), a .gguf path, a model folder, either in S3, or a "
+        "name in models_dir; several share the memory: the first is loaded at once, the others when they are asked for",
     )
     add_settings_flags(parser)
 
@@ -66,8 +67,12 @@ def _leave_on_sigterm(listeners: list[socket.socket], settings: Settings) -> Non
 
 def _settings(arguments: argparse.Namespace) -> Settings:
     given = given_settings(arguments)
-    if arguments.MODEL is not None and given.setdefault("model", arguments.MODEL) != arguments.MODEL:
-        raise SettingsError(f"two models: MODEL is {arguments.MODEL!r}, --model is {given['model']!r}")
+    if arguments.MODEL:
+        first, *others = arguments.MODEL
+        if given.setdefault("model", first) != first:
+            raise SettingsError(f"two models: MODEL is {first!r}, --model is {given['model']!r}")
+        if others and given.setdefault("further_models", others) != others:
+            raise SettingsError("further models are given twice: after MODEL, and by --further-models")
     return load_settings(given, fallbacks=container_settings(os.environ))
 
 

@@ -161,6 +161,11 @@ def _what_it_is(folder: Path) -> str:
     return f"it has no {CONFIG}, which Hugging Face models have"
 
 
+def is_model_folder(folder: Path) -> bool:
+    """Whether there is a model in it; one that is incomplete is one too."""
+    return (folder / CONFIG).is_file() and bool(_weight_files(folder))
+
+
 def _weight_files(folder: Path) -> list[Path]:
     """Those that are loaded. What is missing or damaged is for the backend to complain of."""
     for name in WEIGHTS:
@@ -198,15 +203,26 @@ def gguf_reference(
         with path.open("rb") as file:
             magic = file.read(len(GGUF_MAGIC))
         status = path.stat()
+        size_bytes = status.st_size + sum(part.stat().st_size for part in _further_parts(path))
     except OSError as error:
         raise ModelLoadError(f"can't read the model file {path}: {error.strerror}") from error
     if magic != GGUF_MAGIC:
         raise ModelLoadError(f"{path} is not a GGUF file: it begins with {magic!r}, not {GGUF_MAGIC!r}")
     modified_at = datetime.fromtimestamp(status.st_mtime, tz=UTC)
-    reference = ModelReference(names[0], _aliases(names), path, "gguf", status.st_size, modified_at, kept)
+    reference = ModelReference(names[0], _aliases(names), path, "gguf", size_bytes, modified_at, kept)
     if sha256 is not None:
         reference._digest.append(f"sha256:{sha256}")
     return reference
+
+
+def _further_parts(path: Path) -> list[Path]:
+    """Of a GGUF that is split, those that are there."""
+    if "-of-" not in path.name:
+        return []
+    from pagemill.store.split_gguf import all_names
+
+    parts = (path.with_name(name) for name in all_names(path.name))
+    return [part for part in parts if part != path and part.is_file()]
 
 
 def _fake(served_model_name: Sequence[str]) -> ModelReference:

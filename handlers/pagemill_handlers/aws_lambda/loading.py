@@ -8,9 +8,11 @@ from pagemill.pool import ModelPool
 
 
 async def wait_until_loaded(pool: ModelPool, timeout_s: float) -> None:
-    """Wait at most so long; 0 does not wait. A load that fails is for the first request to tell of."""
-    if timeout_s == 0:
+    """Wait at most so long for the default model; 0 does not wait. A load that fails is for the first request to tell
+    of.
+    """
+    if timeout_s == 0 or pool.default is None:
         return
     with contextlib.suppress(TimeoutError, PagemillError):
-        async with asyncio.timeout(timeout_s), pool.lease(pool.references()[0].name):
+        async with asyncio.timeout(timeout_s), pool.lease(pool.default.name):
             pass

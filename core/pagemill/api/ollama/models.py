@@ -54,7 +54,7 @@ async def _process(status: "LoadedModelStatus") -> dict[str, object]:
         "digest": await _digest(model.reference),
         "details": _details(model.reference, model.info),
         "expires_at": timestamp.of(_expiry(status)),
-        "size_vram": 0,
+        "size_vram": model.info.memory_bytes if model.info.on_gpu else 0,
         "context_length": model.engine.max_model_len,
     }
 
@@ -86,10 +86,14 @@ async def show(model: "LoadedModel", *, verbose: bool) -> dict[str, object]:
 def _capabilities(model: "LoadedModel") -> list[str]:
     if model.embeds:
         return ["embedding"]
-    if model.chat_template is None:
-        return ["completion"]
-    written = model.chat_template.message_format
-    return ["completion", *(["tools"] if written.tools else []), *(["thinking"] if written.reasoning else [])]
+    written = None if model.chat_template is None else model.chat_template.message_format
+    has = {
+        "completion": True,
+        "tools": written is not None and written.tools is not None,
+        "insert": model.tokenizer.infill_tokens is not None,
+        "thinking": written is not None and written.reasoning is not None,
+    }
+    return [name for name, known in has.items() if known]
 
 
 def _parameters(model: "LoadedModel") -> str:

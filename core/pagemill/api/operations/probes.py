@@ -49,12 +49,13 @@ class Probes:
 
     def _progress(self) -> str:
         """Of a model that is being fetched."""
-        reference = self._pool.references()[0]
-        known = "" if isinstance(reference, ModelReference) else str(reference.progress)
+        reference = self._pool.default
+        known = "" if reference is None or isinstance(reference, ModelReference) else str(reference.progress)
         return f": {known}" if known else ""
 
     def _unready(self) -> UnavailableError:
-        pool, name = self._pool, self._pool.references()[0].name
+        pool = self._pool
+        name = "the model" if pool.default is None else pool.default.name
         if not pool.alive:
             return EngineDeadError(
                 "the engine stopped on an error; restart the server", retry_after_s=self._retry_after_s

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from pagemill.api.context import exchange
+from pagemill.api.context import default_model, exchange
 from pagemill.api.prompting import encode, render_messages
 from pagemill.api.wire import WireModel, read_json, shown
 from pagemill.backends.base import decode
@@ -100,6 +100,6 @@ class Tokenization:
         return await encode(model.tokenizer, text, add_special=body.add_special_tokens is True)
 
     def _name(self, request: Request, given: str | None) -> str:
-        name = self._pool.references()[0].name if given is None else given
+        name = default_model(self._pool) if given is None else given
         exchange(request.scope).model = name
         return name

@@ -73,7 +73,7 @@ class PagedBackend:
             tokenizer = PagedTokenizer.load(checkpoint, weights.model.vocab_size)
             capacity, kv_dtype = _choose_capacity(weights, options, device, dtype)
             runner, kv_bytes = _make_runner(weights, tokenizer, capacity, kv_dtype, options, device)
-            info = _model_info(checkpoint, weights, tokenizer, dtype, kv_bytes)
+            info = _model_info(checkpoint, weights, tokenizer, dtype, kv_bytes, device)
         logger.info("loaded %s on %s as %s in %.2f s", folder, device, info.quantization, perf_counter() - began)
         pipelined = device.type == "cuda" if options.async_scheduling is None else options.async_scheduling
         identity = _kv_identity(weights, info, capacity, kv_dtype, device)
@@ -221,7 +221,12 @@ def _make_runner(
 
 
 def _model_info(
-    checkpoint: Checkpoint, weights: LoadedWeights, tokenizer: PagedTokenizer, dtype: torch.dtype, kv_bytes: int
+    checkpoint: Checkpoint,
+    weights: LoadedWeights,
+    tokenizer: PagedTokenizer,
+    dtype: torch.dtype,
+    kv_bytes: int,
+    device: torch.device,
 ) -> ModelInfo:
     names = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32"}
     return ModelInfo(
@@ -231,6 +236,7 @@ def _model_info(
         format="safetensors",
         size_bytes=checkpoint.size_bytes,
         memory_bytes=checkpoint.num_parameters * dtype.itemsize + kv_bytes,
+        on_gpu=device.type == "cuda",
         vocab_size=weights.model.vocab_size,
         context_length=weights.context_length,
         embedding_length=weights.embedding_length,

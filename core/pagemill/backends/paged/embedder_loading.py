@@ -87,7 +87,9 @@ def _load_encoder(
         )
     model = PooledEncoder(encoder, device, sentence.pooling or "mean", head, sigmoid=_has_sigmoid(checkpoint))
     tokenizer = PagedTokenizer.load(checkpoint, config.vocab_size)
-    info = _info(checkpoint, tokenizer, dtype, context_length=config.max_model_len, hidden_size=config.hidden_size)
+    info = _info(
+        checkpoint, tokenizer, dtype, device, context_length=config.max_model_len, hidden_size=config.hidden_size
+    )
     return PagedEmbedder(model, tokenizer, info, limits, "score" if scores else "embed")
 
 
@@ -115,7 +117,9 @@ def _load_decoder(
     )
     tokenizer = PagedTokenizer.load(checkpoint, decoder.vocab_size)
     size = decoder.config.hidden_size
-    info = _info(checkpoint, tokenizer, dtype, context_length=trained, hidden_size=size, further_bytes=model.kv_bytes)
+    info = _info(
+        checkpoint, tokenizer, dtype, device, context_length=trained, hidden_size=size, further_bytes=model.kv_bytes
+    )
     return PagedEmbedder(model, tokenizer, info, limits, "embed")
 
 
@@ -161,6 +165,7 @@ def _info(
     checkpoint: Checkpoint,
     tokenizer: PagedTokenizer,
     dtype: torch.dtype,
+    device: torch.device,
     *,
     context_length: int,
     hidden_size: int,
@@ -173,6 +178,7 @@ def _info(
         format="safetensors",
         size_bytes=checkpoint.size_bytes,
         memory_bytes=checkpoint.num_parameters * dtype.itemsize + further_bytes,
+        on_gpu=device.type == "cuda",
         vocab_size=tokenizer.vocab_size,
         context_length=context_length,
         embedding_length=hidden_size,

@@ -1,7 +1,8 @@
-"""How much of a GPU's memory is left for pages: measured by running the largest step once. Owns no state."""
+"""How much of a GPU's memory is taken, and left for pages: the largest step is run once to see. Owns no state."""
 
 import gc
 from logging import getLogger
+from typing import NamedTuple
 
 import torch
 
@@ -12,6 +13,18 @@ from pagemill.backends.paged.model import PagedModel
 logger = getLogger(__name__)
 
 MIB = 2**20
+
+
+class DeviceBytes(NamedTuple):
+    """Of the GPU's memory: all of it, and what all processes have taken."""
+
+    total: int
+    taken: int
+
+
+def device_bytes() -> DeviceBytes:
+    free, total = torch.cuda.mem_get_info()
+    return DeviceBytes(total, total - free)
 
 
 def kv_bytes_left(
