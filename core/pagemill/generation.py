@@ -120,6 +120,17 @@ def _require(condition: bool, name: str, value: object, rule: str) -> None:
         raise InvalidRequestError(f"{name} must be {rule}, got {value!r}", param=name)
 
 
+class InfillTokens(NamedTuple):
+    """The special tokens by which a model is asked for the text between two others (fill in the middle): one before the
+    text that comes first, one before the one that comes last, one before what it is to write.
+    """
+
+    prefix: int
+    suffix: int
+    middle: int | None  # None: the suffix stands first, and the answer goes on from the prefix
+    ends: tuple[int, ...]  # what ends the answer beside the tokens that end any; these three among them
+
+
 class TokenMatcher(Protocol):
     """Follows one sequence's output and says which tokens may come next. Used by one thread at a time.
 

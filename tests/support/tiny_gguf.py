@@ -37,11 +37,16 @@ class TinyModel:
     output_scale: float = 1.0  # less makes the distributions broader
     causal: bool = True
     pooling: Literal["mean"] | None = None  # of an embedding model
+    more_special_tokens: tuple[str, ...] = ()
+    token_keys: tuple[tuple[str, str], ...] = ()  # metadata that name tokens: a key of "tokenizer.ggml", a token's text
 
     def write(self, path: Path) -> Path:
         """Write the model to `path`, and return it."""
         writer = gguf.GGUFWriter(path, self.architecture)
-        tokens = _add_sentencepiece(writer) if self.sentencepiece else _add_byte_bpe(writer, self.has_bos)
+        add_tokens = _add_sentencepiece if self.sentencepiece else _add_byte_bpe
+        tokens = add_tokens(writer, self)
+        for key, text in self.token_keys:
+            writer.add_uint32(f"tokenizer.ggml.{key}", tokens.index(text))
         self._add_parameters(writer)
         for name, shape in self._tensors(len(tokens)).items():
             writer.add_tensor(name, self._values(name, shape))
@@ -135,21 +140,22 @@ class TinyModel:
         return (random.standard_normal(shape) * scale).astype(np.float32)
 
 
-def _add_byte_bpe(writer: Any, has_bos: bool) -> list[str]:
+def _add_byte_bpe(writer: Any, model: TinyModel) -> list[str]:
     """A vocabulary of the 256 bytes, some merges, and special tokens, in GPT-2's spelling."""
     letters = [_byte_letters()[byte] for byte in range(256)]
     space = _byte_letters()[ord(" ")]
     pairs = [("t", "h"), ("th", "e"), (space, "the"), ("i", "n"), ("a", "n"), ("an", "d"), (space, "and"), ("e", "r")]
     merged = [left + right for left, right in pairs]
-    texts = [*letters, *merged, TEXT_TOKEN, *SPECIAL_TOKENS]
+    special = (*SPECIAL_TOKENS, *model.more_special_tokens)
+    texts = [*letters, *merged, TEXT_TOKEN, *special]
     types = [gguf.TokenType.NORMAL] * (len(letters) + len(merged))
-    types += [gguf.TokenType.USER_DEFINED] + [gguf.TokenType.CONTROL] * len(SPECIAL_TOKENS)
+    types += [gguf.TokenType.USER_DEFINED] + [gguf.TokenType.CONTROL] * len(special)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list(texts)
     writer.add_token_types(types)
     writer.add_token_merges([f"{left} {right}" for left, right in pairs])
-    if has_bos:
+    if model.has_bos:
         writer.add_bos_token_id(texts.index("<|endoftext|>"))
     writer.add_eos_token_id(texts.index("<|im_end|>"))
     writer.add_add_bos_token(False)
@@ -157,15 +163,16 @@ def _add_byte_bpe(writer: Any, has_bos: bool) -> list[str]:
     return texts
 
 
-def _add_sentencepiece(writer: Any) -> list[str]:
+def _add_sentencepiece(writer: Any, model: TinyModel) -> list[str]:
     """A vocabulary as Llama 2's: word pieces with scores, bytes to fall back on, and a space before every text."""
     words = ["▁", "▁the", "▁and", "he", "th", "▁t", "▁a", "in", "er", *"abcdefghijklmnopqrstuvwxyz", *"THE.,!?"]
-    texts = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *words]
+    texts = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *words, *model.more_special_tokens]
     types = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL]
     types += [gguf.TokenType.BYTE] * 256 + [gguf.TokenType.NORMAL] * len(words)
+    types += [gguf.TokenType.CONTROL] * len(model.more_special_tokens)
     writer.add_tokenizer_model("llama")
     writer.add_token_list(texts)
-    writer.add_token_scores([0.0] * 259 + [-float(index) for index in range(len(words))])
+    writer.add_token_scores([0.0] * 259 + [-float(index) for index in range(len(texts) - 259)])
     writer.add_token_types(types)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)

@@ -5,6 +5,7 @@ Owns no state. The model's own template and tokenizer do the work; both are safe
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pagemill.backends.base import Tokenizer
@@ -12,6 +13,7 @@ from pagemill.errors import InvalidRequestError, UnsupportedParameterError
 
 if TYPE_CHECKING:
     from pagemill.pool import LoadedModel
+    from pagemill.prompts.infill import InfillPrompt
 
 OBVIOUS_FIELDS = (
     "messages",
@@ -30,6 +32,20 @@ async def encode(tokenizer: Tokenizer, text: str, *, add_special: bool, parse_sp
     if len(text) < LONG_TEXT:
         return tuple(tokenizer.encode(text, add_special=add_special, parse_special=parse_special))
     return tuple(await asyncio.to_thread(tokenizer.encode, text, add_special=add_special, parse_special=parse_special))
+
+
+async def encode_infill(
+    model: "LoadedModel", prefix: str, suffix: str, *, add_special: bool = True
+) -> "InfillPrompt | None":
+    """What a prompt for the text between the two is made of; None: the model has no tokens to fill in the middle."""
+    from pagemill.prompts.infill import infill_prompt
+
+    tokenizer = model.tokenizer
+    tokens = tokenizer.infill_tokens
+    if tokens is None:
+        return None
+    make = partial(infill_prompt, tokenizer, tokens, prefix, suffix, add_special=add_special)
+    return make() if len(prefix) + len(suffix) < LONG_TEXT else await asyncio.to_thread(make)
 
 
 async def render_messages(

@@ -65,7 +65,7 @@ class OllamaEndpoints:
         body = await read_json(request, GenerateRequest)
         options = self._check(body, request)
         lines = Lines(body.model, chat=False)
-        if not body.prompt:
+        if not body.prompt and not body.suffix:
             return await until_disconnect(self._load_or_unload(body, lines), request.receive)
         asked = self._generation(body, request, options, started, lines, partial(generate_prompt, body, options))
         return await self._answer(body, request, asked)
@@ -137,7 +137,7 @@ class OllamaEndpoints:
             logprobs=body.num_logprobs(self._settings),
             prompt=prompt,
             lines=lines,
-            gives_context=isinstance(body, GenerateRequest) and not body.raw,
+            gives_context=isinstance(body, GenerateRequest) and not body.raw and not body.suffix,
             started=started,
         )
 

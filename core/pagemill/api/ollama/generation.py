@@ -80,7 +80,8 @@ class _Run:
     def shown_logprobs(self, delta: Delta) -> tuple[TokenLogprobs, ...]:
         """The delta's logprobs, without that of the token that ended the answer: it has no text."""
         ended = delta.finish_reason is FinishReason.STOP and bool(delta.logprobs)
-        if ended and delta.logprobs[-1].token_id in self.model.tokenizer.eos_token_ids:
+        last = delta.logprobs[-1].token_id if ended else None
+        if last is not None and (last in self.model.tokenizer.eos_token_ids or last == delta.stop_reason):
             return delta.logprobs[:-1]
         return delta.logprobs
 
@@ -142,7 +143,9 @@ async def _running(pool: "ModelPool", generation: Generation) -> AsyncIterator[_
         request = GenerationRequest(
             request_id=generation.request_id,
             prompt_token_ids=prompt.token_ids,
-            sampling=replace(sampling, shown_special_tokens=prompt.shown_special_tokens),
+            sampling=replace(
+                sampling, stop_token_ids=prompt.end_token_ids, shown_special_tokens=prompt.shown_special_tokens
+            ),
             constraint=prompt.constraint,
         )
         with model.engine.generate(request) as engine_stream:

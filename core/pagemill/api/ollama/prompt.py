@@ -14,7 +14,7 @@ from pagemill.api.answer_reader import AnswerReader
 from pagemill.api.ollama.messages import template_messages
 from pagemill.api.ollama.options import Options
 from pagemill.api.ollama.requests import ChatRequest, GenerateRequest
-from pagemill.api.prompting import check_capabilities, encode, lacks, render_messages, thinking_variables
+from pagemill.api.prompting import check_capabilities, encode, encode_infill, lacks, render_messages, thinking_variables
 from pagemill.api.structured_output import compiled
 from pagemill.api.tools import ToolUse
 from pagemill.api.truncation import Messages, truncated_length, without_oldest
@@ -36,6 +36,7 @@ class Prompt:
     reader: AnswerReader = field(default_factory=AnswerReader)  # of the answer
     shown_special_tokens: frozenset[int] = frozenset()  # by which it goes
     constraint: TokenConstraint | None = None  # on the answer
+    end_token_ids: tuple[int, ...] = ()  # that end it, beside those that end any
 
     def planned(self, plan: AnswerPlan) -> "Prompt":
         """With how its answer is held and read."""
@@ -111,11 +112,15 @@ async def chat_prompt(body: ChatRequest, options: Options, tool_use: ToolUse, mo
 
 async def generate_prompt(body: GenerateRequest, options: Options, model: "LoadedModel") -> Prompt:
     """The prompt of a generate request: as it is if raw, else in the model's chat template, after `context` if given.
+    With a suffix it asks for the text before that.
 
     Raises:
-        InvalidRequestError: the context has ids that are no tokens, or the chat template refuses it, or thinking.
+        InvalidRequestError: the context has ids that are no tokens, or the chat template refuses it, or thinking; or
+            the model can't fill in.
         ContextLengthError: the prompt does not fit.
     """
+    if body.suffix:
+        return await _infill_prompt(body, body.suffix, options, model)
     check_capabilities(model, body.model, tools=None, thinking="think" if body.think else None)
     context = _checked(body.context or [], model.tokenizer.vocab_size)
     uses_template = not body.raw and model.chat_template is not None
@@ -135,6 +140,20 @@ async def generate_prompt(body: GenerateRequest, options: Options, model: "Loade
     if not uses_template:
         return replace(room.prompt(token_ids), constraint=await compiled(model, body.output_format()))
     return room.prompt(token_ids).planned(await plan_answer(model, body.output_format(), ToolUse(), prompt=text))
+
+
+async def _infill_prompt(body: GenerateRequest, suffix: str, options: Options, model: "LoadedModel") -> Prompt:
+    parts = await encode_infill(model, body.prompt or "", suffix)
+    if parts is None:
+        raise lacks(body.model, "insert", "suffix")
+    room = Room.of(options, model)
+    token_ids = parts.token_ids()
+    if not room.holds(len(token_ids)):
+        if not body.truncate:
+            raise room.too_long(len(token_ids))
+        token_ids = parts.token_ids(room.truncated_length())
+    constraint = await compiled(model, body.output_format())
+    return replace(room.prompt(token_ids), constraint=constraint, end_token_ids=parts.tokens.ends)
 
 
 def _without_middle(token_ids: tuple[int, ...], length: int, num_keep: int) -> tuple[int, ...]:

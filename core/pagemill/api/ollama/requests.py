@@ -109,14 +109,20 @@ class GenerateRequest(ModelRequest):
             raise InvalidRequestError("raw mode does not support template, system, or context", param="raw")
         if self.raw and self.think:
             raise InvalidRequestError("raw mode does not support think", param="think")
-        super().refuse_unsupported()
         if self.suffix:
-            raise lacks(self.model, "insert", "suffix")
+            self._check_with_suffix()
+        super().refuse_unsupported()
         if self.images:
             raise lacks(self.model, "vision", "images")
         if self.template:
             message = "template is not supported: the model's own chat template is used, or none with raw: true"
             raise UnsupportedParameterError(message, param="template")
+
+    def _check_with_suffix(self) -> None:
+        """The text between prompt and suffix is asked for by the model's special tokens alone, without its template."""
+        for name in ("raw", "system", "context", "think"):
+            if getattr(self, name):
+                raise InvalidRequestError(f"{name} is not supported with a suffix", param=name)
 
 
 class ChatRequest(ModelRequest):

@@ -7,11 +7,12 @@ from pagemill.api.answer_reader import AnswerReader
 from pagemill.api.openai.choice import Choice
 from pagemill.api.openai.completion_request import CompletionRequest
 from pagemill.api.openai.logprobs import TextLogprobs, joined, prompt_logprobs
-from pagemill.api.openai.run import Prompt, Run
-from pagemill.api.prompting import encode
+from pagemill.api.openai.run import Prompt, Run, prompt_limit
+from pagemill.api.prompting import encode, encode_infill
 from pagemill.api.structured_output import compiled
 from pagemill.backends.base import decode
-from pagemill.generation import Delta, FinishReason, SamplingParams, TokenLogprobs
+from pagemill.errors import UnsupportedParameterError
+from pagemill.generation import Delta, FinishReason, SamplingParams, TokenConstraint, TokenLogprobs
 from pagemill.pool import LoadedModel
 from pagemill.prompts.message_events import Content, Event
 
@@ -41,12 +42,23 @@ class CompletionAnswer:
     async def prompts(self, model: LoadedModel) -> list[Prompt]:
         add_special = self._body.add_special_tokens is not False
         constraint = await compiled(model, self._body.output_format())
+        if self._body.suffix:
+            return [await self._infill(model, text, self._body.suffix, constraint) for text in self._body.prompt]
         prompts = []
         for prompt in self._body.prompt:
             text = prompt if isinstance(prompt, str) else None
             ids = await encode(model.tokenizer, prompt, add_special=add_special) if isinstance(prompt, str) else prompt
             prompts.append(Prompt(ids, text, constraint=constraint))
         return prompts
+
+    async def _infill(self, model: LoadedModel, prefix: str, suffix: str, constraint: TokenConstraint | None) -> Prompt:
+        add_special = self._body.add_special_tokens is not False
+        parts = await encode_infill(model, prefix, suffix, add_special=add_special)
+        if parts is None:
+            message = f"suffix is not supported: the model {model.name!r} has no fill-in-the-middle tokens"
+            raise UnsupportedParameterError(message, param="suffix")
+        limit = prompt_limit(self._body, model.engine.max_model_len)
+        return Prompt(parts.token_ids(limit), constraint=constraint, end_token_ids=parts.tokens.ends)
 
     def choice(self, run: Run, number: int, choice: Choice) -> dict[str, Any]:
         body, prompt = self._body, run.prompts[number // run.n]

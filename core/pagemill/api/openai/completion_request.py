@@ -14,16 +14,10 @@ from pagemill.validated import After
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
 
 
-def _no_suffix(value: str | None, name: str) -> str | None:
-    if value:
-        raise UnsupportedParameterError(f"{name} {shown(value)} is not supported", param=name)
-    return value
-
-
 def _prompts(value: Any, name: str) -> list[str | tuple[int, ...]]:
     """The prompts, one or many, each a text or token ids."""
     if isinstance(value, str):
-        return [_text(value, name)]
+        return [value]
     if _is_token_ids(value):
         return [tuple(value)]
     if not isinstance(value, list):
@@ -35,18 +29,12 @@ def _prompts(value: Any, name: str) -> list[str | tuple[int, ...]]:
 
 def _prompt(value: Any, path: str) -> str | tuple[int, ...]:
     if isinstance(value, str):
-        return _text(value, path)
+        return value
     if value == []:
         raise InvalidRequestError(f"{path} must not be empty", param="prompt")
     if not _is_token_ids(value):
         raise _wrong(value, path)
     return tuple(value)
-
-
-def _text(value: str, path: str) -> str:
-    if not value:
-        raise InvalidRequestError(f"{path} must not be empty", param="prompt")
-    return value
 
 
 def _is_token_ids(value: Any) -> bool:
@@ -65,12 +53,27 @@ class CompletionRequest(GenerationFields):
     prompt: Annotated[Any, After(_prompts)]  # list[str | tuple[int, ...]]
     logprobs: int | None = None
     echo: bool | None = None
-    suffix: Annotated[str | None, After(_no_suffix)] = None
+    suffix: str | None = None  # of every prompt
 
     def check_together(self) -> None:
         super().check_together()
         if self.logprobs is not None and self.logprobs < 0:
             raise InvalidRequestError(f"logprobs must be at least 0, got {self.logprobs}", param="logprobs")
+        if self.suffix:
+            self._check_with_suffix()
+        elif "" in self.prompt:
+            raise InvalidRequestError(f"{self._path(self.prompt.index(''))} must not be empty", param="prompt")
+
+    def _check_with_suffix(self) -> None:
+        if self.echo:
+            raise UnsupportedParameterError("echo is not supported with a suffix", param="echo")
+        for index, prompt in enumerate(self.prompt):
+            if not isinstance(prompt, str):
+                message = f"{self._path(index)} must be a text if there is a suffix, not token ids"
+                raise UnsupportedParameterError(message, param="prompt")
+
+    def _path(self, index: int) -> str:
+        return f"prompt[{index}]" if len(self.prompt) > 1 else "prompt"
 
     def max_output_tokens(self) -> int:
         return DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens

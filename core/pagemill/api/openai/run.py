@@ -29,6 +29,7 @@ class Prompt(NamedTuple):
     text: str | None = None
     shown_special_tokens: frozenset[int] = frozenset()
     constraint: TokenConstraint | None = None  # on the answer
+    end_token_ids: tuple[int, ...] = ()  # that end it, beside those that end any
 
 
 class Run(NamedTuple):
@@ -80,7 +81,7 @@ async def running(
             GenerationRequest(
                 request_id=response_id if len(prompts) == 1 else f"{response_id}-{index}",
                 prompt_token_ids=prompt.token_ids,
-                sampling=replace(sampling, shown_special_tokens=prompt.shown_special_tokens),
+                sampling=_sampling(sampling, prompt),
                 n=body.num_choices,
                 priority=body.priority or 0,
                 constraint=prompt.constraint,
@@ -92,11 +93,26 @@ async def running(
             yield Run(model, envelope, prompts, body.num_choices, batch)
 
 
-def _truncated(prompt: Prompt, body: GenerationFields, max_model_len: int) -> Prompt:
+def _sampling(sampling: SamplingParams, prompt: Prompt) -> SamplingParams:
+    ends = () if sampling.ignore_eos else prompt.end_token_ids
+    return replace(
+        sampling,
+        stop_token_ids=(*sampling.stop_token_ids, *ends),
+        shown_special_tokens=prompt.shown_special_tokens,
+    )
+
+
+def prompt_limit(body: GenerationFields, max_model_len: int) -> int | None:
+    """How many of its tokens a prompt is to keep; None: all, whether they fit or not."""
     keep = body.truncate_prompt_tokens
-    if keep == -1:
-        max_tokens = body.max_output_tokens()
-        keep = max(1, max_model_len - (1 if max_tokens is None else max_tokens))
+    if keep != -1:
+        return keep
+    max_tokens = body.max_output_tokens()
+    return max(1, max_model_len - (1 if max_tokens is None else max_tokens))
+
+
+def _truncated(prompt: Prompt, body: GenerationFields, max_model_len: int) -> Prompt:
+    keep = prompt_limit(body, max_model_len)
     if keep is None or len(prompt.token_ids) <= keep:
         return prompt
     return prompt._replace(token_ids=prompt.token_ids[-keep:], text=None)

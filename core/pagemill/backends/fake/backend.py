@@ -1,6 +1,6 @@
 """A scripted backend: no model, no memory, exact control. For tests and load tests of every room above it.
 
-Its tokenizer is bytes with three special tokens. What a sequence says is a function of its prompt; the distribution
+Its tokenizer is bytes with a few special tokens. What a sequence says is a function of its prompt; the distribution
 around that script (or without one) is a fixed pseudo-random one, a function of the last tokens, so sampling, penalties,
 logprobs and seeds behave as with a model. It checks every plan against the laws of a step and fails loudly. May not
 import another backend or anything heavy.
@@ -65,7 +65,7 @@ class FakeBackend:
 
     `step_delay_s` is how long a step takes. `fail_on` raises a BackendError for plans of which it returns a reason.
     `check_plans` off leaves the checks out, for load tests that time what stands above a backend. `pipelined` has the
-    next step launched before this one's result is taken.
+    next step launched before this one's result is taken. `infill` gives it the tokens for filling in the middle.
     """
 
     def __init__(
@@ -82,9 +82,10 @@ class FakeBackend:
         fail_on: Callable[[StepPlan], str | None] | None = None,
         check_plans: bool = True,
         pipelined: bool = False,
+        infill: bool = False,
     ) -> None:
         self.pipelined = pipelined
-        self.tokenizer = FakeTokenizer()
+        self.tokenizer = FakeTokenizer(infill=infill)
         self.max_model_len = max_model_len
         self.max_num_seqs = max_num_seqs
         self.max_num_batched_tokens = max_num_batched_tokens

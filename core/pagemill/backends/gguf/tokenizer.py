@@ -9,6 +9,7 @@ from functools import cached_property
 
 from pagemill.backends.gguf.library import Library
 from pagemill.errors import BackendError, InvalidRequestError
+from pagemill.generation import InfillTokens
 
 PIECE_BYTES = 64  # longer pieces are read again
 ATTRIBUTES_WITHOUT_TEXT = 1 | 8  # LLAMA_TOKEN_ATTR_UNKNOWN | LLAMA_TOKEN_ATTR_CONTROL, as llama_token_to_piece has it
@@ -45,6 +46,18 @@ class GGUFTokenizer:
     def eos_token_ids(self) -> frozenset[int]:
         is_eog, vocab = self._c.llama_vocab_is_eog, self._vocab
         return frozenset(token_id for token_id in range(self.vocab_size) if is_eog(vocab, token_id))
+
+    @cached_property
+    def infill_tokens(self) -> InfillTokens | None:
+        """As the file's metadata has them, or llama.cpp's names for them; else by further names."""
+        from pagemill.prompts.infill import find_infill_tokens
+
+        c, vocab = self._c, self._vocab
+        prefix, suffix, middle = (
+            int(find(vocab)) for find in (c.llama_vocab_fim_pre, c.llama_vocab_fim_suf, c.llama_vocab_fim_mid)
+        )
+        declared = (prefix, suffix, middle) if min(prefix, suffix, middle) >= 0 else None
+        return find_infill_tokens(self._special_token_id, declared)
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         data = _utf8(text)
@@ -85,6 +98,10 @@ class GGUFTokenizer:
             if count >= 0:
                 return buffer.raw[:count]
             size = -count
+
+    def _special_token_id(self, name: str) -> int | None:
+        first, *others = self.encode(name, add_special=False, parse_special=True)
+        return None if others or not self.is_special(first) else first
 
     def _check(self, token_id: int) -> None:
         """llama.cpp throws through C, which ends the process, on an id that is not in the vocabulary."""

@@ -22,6 +22,7 @@ from pagemill.backends.paged.tokenizer_files import (
     why_no_tokenizer,
 )
 from pagemill.errors import InvalidRequestError, ModelLoadError
+from pagemill.prompts.infill import find_infill_tokens, infill_names
 
 
 class ModelFiles(Protocol):
@@ -68,6 +69,7 @@ class PagedTokenizer:
         self._decode = make_token_decoder(None if decoder is None else json.loads(decoder.__getstate__()))
         self._bytes_of: dict[int, bytes] = {}
         self._text_only = TextOnly(tokenizer)
+        self.infill_tokens = find_infill_tokens(self._special_token_id)
 
     @classmethod
     def load(cls, model: ModelFiles, vocab_size: int) -> "PagedTokenizer":
@@ -78,7 +80,7 @@ class PagedTokenizer:
         """
         tokenizer = _read(model.folder)
         config = read_tokenizer_config(model.folder)
-        _mark_special(tokenizer, config.special_tokens)
+        _mark_special(tokenizer, [*config.special_tokens, *infill_names(tokenizer.token_to_id)])
         ends = set(eos_token_ids(model.config, model.generation_config))
         own_end = None if config.eos_token is None else tokenizer.token_to_id(config.eos_token)
         if own_end is not None:
@@ -111,6 +113,11 @@ class PagedTokenizer:
         self._check(token_id)
         added = self._added.get(token_id)
         return added.special if added is not None else self._tokenizer.id_to_token(token_id) is None
+
+    def _special_token_id(self, name: str) -> int | None:
+        token_id: int | None = self._tokenizer.token_to_id(name)
+        is_token = token_id is not None and token_id < self.vocab_size and self.is_special(token_id)
+        return token_id if is_token else None
 
     def _find_bytes(self, token_id: int) -> bytes:
         self._check(token_id)
@@ -157,7 +164,9 @@ def _read(folder: Path) -> Tokenizer:
 
 
 def _mark_special(tokenizer: Tokenizer, texts: Sequence[str]) -> None:
-    """Tokens that other files name as special are special, as in transformers, though tokenizer.json says otherwise."""
+    """Tokens that other files name as special are special, as in transformers, though tokenizer.json says otherwise;
+    so are those for filling in the middle, as in llama.cpp.
+    """
     is_special = {token.content: token.special for token in tokenizer.get_added_tokens_decoder().values()}
     known = [text for text in texts if tokenizer.token_to_id(text) is not None]
     tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in known if not is_special.get(text)])
