@@ -11,24 +11,7 @@ from pagemill.pool import ModelPool
 from pagemill.store.catalog import Catalog
 from pagemill.store.references import ModelReference, Reference
 from support.hand_driven_loader import FOREVER, Loader, hold, reference, settle, until
-
-
-class Memory:
-    """Of 25, the server itself takes 5, and each model 10, but "large"."""
-
-    def __init__(self, loader: Loader) -> None:
-        self._loader = loader
-        self.own = 5
-
-    async def estimate(self, reference: Reference) -> tuple[ModelReference, MemoryNeed]:
-        assert isinstance(reference, ModelReference)
-        return reference, MemoryNeed(90 if reference.name == "large" else 6, 3, 1)
-
-    def budget(self, device: str) -> int:
-        return 25
-
-    def resident(self, device: str) -> int:
-        return self.own + 10 * self._loader.num_open
+from support.model_memory import Memory
 
 
 @pytest.fixture
@@ -129,3 +112,79 @@ async def test_draining_gives_up_a_load_that_waits_for_room(pool_for_two: ModelP
     assert loader.calls == ["a", "b"]
     release.set()
     await asyncio.gather(*holders)
+
+
+async def test_of_models_in_use_the_one_that_is_idle_first_makes_room(pool_for_two: ModelPool, loader: Loader) -> None:
+    long, short = asyncio.Event(), asyncio.Event()
+    holders = [asyncio.create_task(hold(pool_for_two, name, event)) for name, event in (("a", long), ("b", short))]
+    await until(lambda: loader.num_open == 2)
+    waiting = asyncio.create_task(hold(pool_for_two, "c", long))
+    await settle()
+    later = asyncio.create_task(hold(pool_for_two, "a", long))  # "a" is to go, and its door is shut
+    short.set()
+    await until(lambda: loader.calls == ["a", "b", "c"])
+    await settle()
+    assert sorted(loaded_names(pool_for_two)) == ["a", "c"]
+    long.set()
+    assert (await later) is (await holders[0])  # it was not unloaded after all
+    await asyncio.gather(waiting, *holders)
+
+
+async def test_a_load_that_nobody_waits_for_any_more_stops_waiting_for_room(
+    pool_for_two: ModelPool, loader: Loader
+) -> None:
+    release, at_once = asyncio.Event(), asyncio.Event()
+    at_once.set()
+    holders = [asyncio.create_task(hold(pool_for_two, name, release)) for name in ("a", "b")]
+    await until(lambda: loader.num_open == 2)
+    waiting = asyncio.create_task(hold(pool_for_two, "c", at_once))
+    await settle()
+    waiting.cancel()
+    async with asyncio.timeout(5):
+        await hold(pool_for_two, "a", at_once)  # its door is open again
+    assert not pool_for_two.loading
+    release.set()
+    await asyncio.gather(*holders)
+    assert (await hold(pool_for_two, "c", at_once)).name == "c"
+    assert loader.calls == ["a", "b", "c"]
+
+
+async def test_what_the_server_itself_takes_counts(pool_for_two: ModelPool, memory: Memory) -> None:
+    async with pool_for_two.lease("a"):
+        pass
+    memory.own = 9  # the server's caches have grown
+    async with pool_for_two.lease("b"):
+        pass
+    assert loaded_names(pool_for_two) == ["b"]
+    memory.own = 16
+    with pytest.raises(ModelTooLargeError, match="the server itself takes"):
+        async with pool_for_two.lease("c"):
+            pass
+
+
+async def test_no_more_models_are_loaded_than_may_be(loader: Loader, pools: list[ModelPool], memory: Memory) -> None:
+    catalog = Catalog([reference("a"), reference("b")])
+    pools.append(ModelPool(catalog, loader, keep_alive_s=FOREVER, memory=memory, max_loaded_models=1))
+    for name in ("a", "b", "a"):
+        async with pools[0].lease(name):
+            assert loaded_names(pools[0]) == [name]
+
+
+async def test_models_on_different_devices_do_not_compete(loader: Loader, pools: list[ModelPool]) -> None:
+    class TwoDevices(Memory):
+        async def estimate(self, reference: Reference) -> tuple[ModelReference, MemoryNeed]:
+            found, need = await super().estimate(reference)
+            return found, need._replace(device="cuda" if reference.name == "b" else "cpu")
+
+        def budget(self, device: str) -> int:
+            return 15
+
+        def resident(self, device: str) -> int:
+            return self.own
+
+    catalog = Catalog([reference(name) for name in ("a", "b", "c")])
+    pools.append(ModelPool(catalog, loader, keep_alive_s=FOREVER, memory=TwoDevices(loader)))
+    for name in ("a", "b", "c"):
+        async with pools[0].lease(name):
+            pass
+    assert loaded_names(pools[0]) == ["b", "c"]

@@ -80,7 +80,9 @@ def test_a_scraper_that_asks_for_openmetrics_gets_it(server: RunningServer) -> N
 
 def test_before_a_model_is_loaded_there_are_families_without_samples(serve: Serve) -> None:
     server = serve(load_delay_s=60, wait_ready=False)
-    assert not any(name.startswith("pagemill_") for name, _labels in scrape(server))
+    found = scrape(server)
+    assert found["pagemill_models_loaded", ()] == 0
+    assert not any(name.startswith("pagemill_") and "model_" not in name for name, labels in found if labels)
 
 
 def test_every_histogram_of_the_engine_has_a_family() -> None:

@@ -32,9 +32,11 @@ class MetricsScrape:
             from prometheus_client import CollectorRegistry, ProcessCollector
 
             from pagemill.api.operations.metrics import EngineCollector, RefusalCollector
+            from pagemill.api.operations.model_metrics import ModelCollector
 
             self._registry = CollectorRegistry()
             self._registry.register(EngineCollector(self._snapshots))
+            self._registry.register(ModelCollector(self._pool))
             if self._limits is not None:
                 self._registry.register(RefusalCollector(self._limits.num_refused))
             ProcessCollector(registry=self._registry)
