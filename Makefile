@@ -12,6 +12,8 @@ SERVING := $(VENV)/.installed-gguf
 PAGED := $(VENV)/.installed-paged
 DEVELOPING := $(VENV)/.installed-dev
 INFRA := .venv-infra
+CLIENTS := .venv-clients
+JAVASCRIPT := tests/clients/javascript
 # A model folder needs PyTorch; a GGUF file, or the demo model, llama.cpp.
 SERVED := $(if $(wildcard $(MODEL)/config.json),$(PAGED),$(SERVING))
 
@@ -30,7 +32,7 @@ help:
 	@echo "make bench                       the load tests; ARGS go to load_tests.compare"
 	@echo "make images [IMAGES=...]         build the images with docker, podman or buildah; ARGS go to images.build"
 	@echo "make images-test [IMAGES=...]    build them without a registry, and run them (root, on Debian)"
-	@echo "make clean                       remove caches and build outputs (not $(VENV) and $(INFRA))"
+	@echo "make clean                       remove caches and build outputs (not $(VENV), $(INFRA) and $(CLIENTS))"
 
 install: $(SERVING)
 
@@ -38,7 +40,7 @@ serve: $(SERVED)
 	@exec $(BIN)/pagemill serve $(MODEL) $(ARGS)
 
 # The Lambda handler's tests have pip fetch AWS's emulator (8 MB), once.
-test: lint $(INFRA)/.installed browser
+test: lint $(INFRA)/.installed $(JAVASCRIPT)/node_modules/.installed browser
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 # The chat page is tested in a browser.
@@ -101,6 +103,16 @@ $(DEVELOPING): pyproject.toml constraints.txt | $(BIN)/python
 $(INFRA)/.installed: infra/requirements.txt | $(BIN)/python
 	@$(PYTHON) -m venv $(INFRA)
 	$(INFRA)/bin/python -m pip install --disable-pip-version-check --quiet -r infra/requirements.txt
+	@touch $@
+
+# Frameworks that pin what we use in other releases, and Node.js.
+$(CLIENTS)/.installed: tests/clients/requirements.txt | $(BIN)/python
+	@$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --disable-pip-version-check --quiet -r tests/clients/requirements.txt
+	@touch $@
+
+$(JAVASCRIPT)/node_modules/.installed: $(JAVASCRIPT)/package-lock.json $(CLIENTS)/.installed
+	cd $(JAVASCRIPT) && PATH="$(CURDIR)/$(CLIENTS)/bin:$$PATH" npm ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
 define announce_compilation
