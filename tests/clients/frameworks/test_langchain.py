@@ -37,7 +37,10 @@ def chat_ollama(url: str) -> Any:
     return ChatOllama(model=CHAT_MODEL, base_url=url, temperature=0)
 
 
-@pytest.fixture(params=[chat_openai, responses_openai, chat_ollama])
+MODELS = [chat_openai, responses_openai, chat_ollama]
+
+
+@pytest.fixture(params=MODELS)
 def model(request: pytest.FixtureRequest, chat_url: str) -> Any:
     make: Callable[[str], Any] = request.param
     return make(chat_url)
@@ -47,7 +50,13 @@ def test_a_chat_answers(model: Any) -> None:
     answer = model.invoke(CAPITAL)
     assert answer.text == CAPITAL_ANSWER
     assert answer.usage_metadata["output_tokens"] > 1
-    assert asyncio.run(model.ainvoke(CAPITAL)).text == CAPITAL_ANSWER
+
+
+def test_asynchronous_chats_answer_beside_one_another(chat_url: str) -> None:
+    async def ask() -> list[Any]:
+        return await asyncio.gather(*(make(chat_url).ainvoke(CAPITAL) for make in MODELS))
+
+    assert [answer.text for answer in asyncio.run(ask())] == [CAPITAL_ANSWER] * len(MODELS)
 
 
 def test_a_streamed_chat_comes_in_pieces(model: Any) -> None:
