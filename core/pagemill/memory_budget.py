@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from pagemill.errors import ModelTooLargeError
-from pagemill.memory_need import GIB, MemoryNeed
+from pagemill.memory_need import MemoryNeed, shown
 from pagemill.store.references import ModelReference, Reference
 
 
@@ -46,8 +46,7 @@ def check_fits(name: str, need: MemoryNeed, budget: int, own: int) -> None:
     """
     if need.total + own > budget:
         raise ModelTooLargeError(
-            f"{name} needs {need} of memory; the budget is {budget / GIB:.2f} GiB, and the server itself takes "
-            f"{own / GIB:.2f} of it"
+            f"{name} needs {need} of memory; the budget is {shown(budget)}, and the server itself takes {shown(own)} of it"
         )
 
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-GIB = 2**30
+MIB, GIB = 2**20, 2**30
 
 
 class MemoryNeed(NamedTuple):
@@ -18,7 +18,10 @@ class MemoryNeed(NamedTuple):
         return self.weights + self.kv + self.compute
 
     def __str__(self) -> str:
-        return (
-            f"{self.total / GIB:.2f} GiB (weights {self.weights / GIB:.2f}, kv {self.kv / GIB:.2f}, "
-            f"compute {self.compute / GIB:.2f})"
-        )
+        parts = f"weights {shown(self.weights)}, KV cache {shown(self.kv)}, computing {shown(self.compute)}"
+        return f"{shown(self.total)} ({parts})"
+
+
+def shown(num_bytes: int) -> str:
+    """A size for people, as "1.25 GiB" or "640 MiB"."""
+    return f"{num_bytes / GIB:.2f} GiB" if num_bytes >= GIB else f"{num_bytes / MIB:.0f} MiB"

@@ -54,6 +54,21 @@ def paged_command(
     )
 
 
+def several_command(folder: Path, *, memory_budget: int, threads: int, kv_cache_bytes: int) -> ServerCommand:
+    """`pagemill serve` on all models in a folder, each loaded when it is asked for."""
+    return ServerCommand(
+        name="pagemill-several",
+        arguments=(
+            *(str(Path(sys.executable).with_name("pagemill")), "serve", "--models-dir", str(folder)),
+            *("--port", "{port}", "--log-level", "info", "--device", "cpu"),
+            *("--memory-budget-bytes", str(memory_budget), "--threads", str(threads)),
+            *("--max-num-seqs", "8", "--max-model-len", "1024", "--kv-cache-memory-bytes", str(kv_cache_bytes)),
+        ),
+        model="",
+        ready_path="/readyz",
+    )
+
+
 def fake_command(*, num_slots: int) -> ServerCommand:
     """Pagemill's server on the scripted backend, which computes nothing and never stops by itself."""
     program = (sys.executable, "-m", "load_tests.fake_server", "--port", "{port}")

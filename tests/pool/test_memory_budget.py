@@ -65,7 +65,9 @@ async def test_a_load_waits_for_models_in_use_and_later_leases_of_them_wait_for_
 async def test_a_model_beyond_the_budget_is_refused_with_the_numbers(pool_for_two: ModelPool, loader: Loader) -> None:
     async with pool_for_two.lease("a"):
         pass
-    with pytest.raises(ModelTooLargeError, match=r"large needs .* \(weights .*, kv .*, compute .*\).* budget is"):
+    with pytest.raises(
+        ModelTooLargeError, match=r"large needs .* \(weights .*, KV cache .*, computing .*\).* budget is"
+    ):
         async with pool_for_two.lease("large"):
             pass
     assert loaded_names(pool_for_two) == ["a"]

@@ -50,7 +50,7 @@ class ServedProcess:
 
     def wait_ready(self) -> None:
         deadline = time.monotonic() + READY_WITHIN_S
-        while not (found := re.search(r"serving \S+ at (\S+): ", self.log)):
+        while not (found := re.search(r"serving .+ at (\S+): ", self.log)):
             assert self.process.poll() is None, f"the server ended: {self.log}"
             assert time.monotonic() < deadline, f"the server did not get ready: {self.log}"
             time.sleep(0.02)

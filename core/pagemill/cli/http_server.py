@@ -114,7 +114,7 @@ class DrainingServer(Server):
         reference = self._pool.default
         if reference is None:
             num_models = len(self._pool.references())
-            logger.info("serving %d models at %s, each loaded when it is asked for", num_models, self._addresses[0])
+            logger.info("serving %d models at %s: each is loaded when it is asked for", num_models, self._addresses[0])
             return
         try:
             async with self._pool.lease(reference.name) as model:
