@@ -46,7 +46,7 @@ def check_fits(name: str, need: MemoryNeed, budget: int, own: int) -> None:
     """
     if need.total + own > budget:
         raise ModelTooLargeError(
-            f"{name} needs {need} of memory; the budget is {shown(budget)}, and the server itself takes {shown(own)} of it"
+            f"{name} needs {need} of memory; the budget is {shown(budget)}, of which the server itself takes {shown(own)}"
         )
 
 
