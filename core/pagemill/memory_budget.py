@@ -45,9 +45,8 @@ def check_fits(name: str, need: MemoryNeed, budget: int, own: int) -> None:
         ModelTooLargeError: the model is too large even if it were alone; gives the numbers.
     """
     if need.total + own > budget:
-        raise ModelTooLargeError(
-            f"{name} needs {need} of memory; the budget is {shown(budget)}, of which the server itself takes {shown(own)}"
-        )
+        limits = f"the budget is {shown(budget)}, of which the server itself takes {shown(own)}"
+        raise ModelTooLargeError(f"{name} needs {need} of memory; {limits}")
 
 
 def choose_leavers(occupants: Sequence[Occupant], room: int) -> list[int]:

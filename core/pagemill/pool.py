@@ -151,7 +151,7 @@ class ModelPool:
     async def close(self) -> None:
         """Give up loads and close every engine, leased or not. Idempotent."""
         self._draining = True
-        for slot in self._slots.values():
+        for slot in self.slots():  # a request that comes meanwhile may add one
             slot.cancel_expiry()
             tasks = [task for task in (slot.loading, slot.unloading) if task is not None]
             for task in tasks:
