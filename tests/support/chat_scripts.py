@@ -1,10 +1,14 @@
-"""A fake model that says what its last user message tells it to, behind chat templates of several kinds."""
+"""Fake models that say what they are told: all messages, or what the last one says, behind chat templates of several
+kinds.
+"""
 
 import re
 
 from pagemill.backends.base import decode
 from pagemill.backends.fake import EOS, FakeBackend, FakeTokenizer
 
+USER_MESSAGE = re.compile(r"<\|im_start\|>user\n(.*?)<\|im_end\|>", re.DOTALL)
+SYSTEM_MESSAGE = re.compile(r"<\|im_start\|>system\n(.*?)<\|im_end\|>", re.DOTALL)
 LAST_MESSAGE = re.compile(r".*<\|im_start\|>user\n(.*?)<\|im_end\|>", re.DOTALL)
 
 # What it is given is to be seen in the prompt, so tests can look there.
@@ -27,6 +31,13 @@ THINKING = (
 )
 TOOL_TEMPLATE = TOOLS + MESSAGES + GENERATION
 THINKING_TEMPLATE = TOOLS + MESSAGES + THINKING
+
+
+def parrot(prompt: tuple[int, ...]) -> list[int]:
+    """All system messages in braces, then all user messages, joined by bars."""
+    text = decode(FakeTokenizer(), prompt)
+    systems = "".join(f"{{{found}}}" for found in SYSTEM_MESSAGE.findall(text))
+    return [*(systems + "|".join(USER_MESSAGE.findall(text))).encode(), EOS]
 
 
 def told(prompt: tuple[int, ...]) -> list[int]:

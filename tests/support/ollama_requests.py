@@ -30,3 +30,9 @@ def error(response: httpx.Response, status: int) -> str:
     body = response.json()
     assert list(body) == ["error"]
     return str(body["error"])
+
+
+def text_of(line: dict[str, Any]) -> str:
+    """What a line of a generated text or a chat says."""
+    text = line["response"] if "response" in line else line["message"]["content"]
+    return str(text)

@@ -1,24 +1,13 @@
 """Servers and clients for the Ollama dialect's tests. The parrot's answer shows the user messages that it was given."""
 
-import re
 from collections.abc import Iterator
 
 import ollama
 import pytest
 
-from pagemill.backends.base import decode
-from pagemill.backends.fake import EOS, FakeBackend, FakeTokenizer
+from pagemill.backends.fake import FakeBackend
 from support.api_server import RunningServer, running_server
-
-USER_MESSAGE = re.compile(r"<\|im_start\|>user\n(.*?)<\|im_end\|>", re.DOTALL)
-SYSTEM_MESSAGE = re.compile(r"<\|im_start\|>system\n(.*?)<\|im_end\|>", re.DOTALL)
-
-
-def parrot(prompt: tuple[int, ...]) -> list[int]:
-    """All system messages in braces, then all user messages, joined by bars."""
-    text = decode(FakeTokenizer(), prompt)
-    systems = "".join(f"{{{found}}}" for found in SYSTEM_MESSAGE.findall(text))
-    return [*(systems + "|".join(USER_MESSAGE.findall(text))).encode(), EOS]
+from support.chat_scripts import parrot
 
 
 @pytest.fixture(scope="module")

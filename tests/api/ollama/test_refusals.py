@@ -1,4 +1,4 @@
-"""Behaviours 14 to 16, 18 and 19: what the model or the server lacks is refused by name, never ignored."""
+"""What the model or the server lacks is refused by name, never ignored. The list's lines are in tests/behaviours."""
 
 from datetime import datetime
 from typing import Any
@@ -10,19 +10,13 @@ from support.api_server import RunningServer, Serve
 from support.ollama_requests import conversation, error, question
 
 
-@pytest.mark.parametrize("think", [True, "high", "low"])
-def test_14_think_on_a_model_that_does_not_is_400(parrots: RunningServer, think: Any) -> None:
-    for path, ask in (("/api/generate", question), ("/api/chat", conversation)):
-        assert error(parrots.post(path, ask("hi", think=think)), 400) == '"fake" does not support thinking'
-
-
 @pytest.mark.parametrize("think", [False, None, ""])
-def test_14_think_false_is_fine(parrots: RunningServer, think: Any) -> None:
+def test_think_false_is_fine(parrots: RunningServer, think: Any) -> None:
     for path, ask in (("/api/generate", question), ("/api/chat", conversation)):
         assert parrots.post(path, ask("hi", think=think, stream=False)).status_code == 200
 
 
-def test_14_another_think_is_400(parrots: RunningServer) -> None:
+def test_another_think_is_400(parrots: RunningServer) -> None:
     assert "invalid think value: 'hard'" in error(parrots.post("/api/chat", conversation("hi", think="hard")), 400)
 
 
@@ -30,7 +24,7 @@ def test_14_another_think_is_400(parrots: RunningServer) -> None:
     ("fields", "capability"),
     [({"suffix": "}"}, "insert"), ({"images": ["aGk="]}, "vision")],
 )
-def test_15_generate_without_the_capability_is_400(
+def test_generate_without_the_capability_is_400(
     parrots: RunningServer, fields: dict[str, Any], capability: str
 ) -> None:
     answer = error(parrots.post("/api/generate", question("hi", **fields)), 400)
@@ -60,11 +54,11 @@ CALL = {"function": {"name": "f", "arguments": {}}}
         ),
     ],
 )
-def test_15_chat_without_the_capability_is_400(parrots: RunningServer, fields: dict[str, Any], lacking: str) -> None:
+def test_chat_without_the_capability_is_400(parrots: RunningServer, fields: dict[str, Any], lacking: str) -> None:
     assert error(parrots.post("/api/chat", conversation("hi", **fields)), 400) == f'"fake" does not support {lacking}'
 
 
-def test_15_chat_with_a_model_that_has_no_template_is_400(serve: Serve) -> None:
+def test_chat_with_a_model_that_has_no_template_is_400(serve: Serve) -> None:
     server = serve(FakeBackend(chat_template=None))
     assert error(server.post("/api/chat", conversation("hi")), 400) == '"fake" does not support chat'
     assert "no chat template" in error(server.post("/api/generate", question("hi", system="Be kind")), 400)
@@ -72,13 +66,7 @@ def test_15_chat_with_a_model_that_has_no_template_is_400(serve: Serve) -> None:
     assert answer["prompt_eval_count"] == len(b"hi") + 1, "the text and a BOS token"
 
 
-@pytest.mark.parametrize("fields", [{"template": "{{ .Prompt }}"}, {"system": "Be kind"}, {"context": [1]}])
-def test_16_raw_with_template_system_or_context_is_400(parrots: RunningServer, fields: dict[str, Any]) -> None:
-    answer = error(parrots.post("/api/generate", question("hi", raw=True, **fields)), 400)
-    assert answer == "raw mode does not support template, system, or context"
-
-
-def test_16_raw_gives_the_prompt_to_the_model_as_it_is(parrots: RunningServer) -> None:
+def test_raw_gives_the_prompt_to_the_model_as_it_is(parrots: RunningServer) -> None:
     text = "<|im_start|>user\nraw<|im_end|>\n<|im_start|>assistant\n"
     answer = parrots.post("/api/generate", question(text, raw=True, stream=False)).json()
     assert answer["response"] == "raw"
@@ -86,19 +74,11 @@ def test_16_raw_gives_the_prompt_to_the_model_as_it_is(parrots: RunningServer) -
     assert with_bos["prompt_eval_count"] == answer["prompt_eval_count"], "there is one BOS token, not two"
 
 
-@pytest.mark.parametrize("top_logprobs", [-1, 21])
-@pytest.mark.parametrize("path", ["/api/generate", "/api/chat"])
-def test_18_top_logprobs_outside_0_to_20_is_400(parrots: RunningServer, path: str, top_logprobs: int) -> None:
-    ask = question if path == "/api/generate" else conversation
-    answer = error(parrots.post(path, ask("hi", logprobs=True, top_logprobs=top_logprobs)), 400)
-    assert "top_logprobs must be between 0 and 20" in answer
-
-
-def test_18_top_logprobs_without_logprobs_is_400(parrots: RunningServer) -> None:
+def test_top_logprobs_without_logprobs_is_400(parrots: RunningServer) -> None:
     assert "logprobs is not true" in error(parrots.post("/api/chat", conversation("hi", top_logprobs=2)), 400)
 
 
-def test_19_tags_lists_what_can_be_served(parrots: RunningServer) -> None:
+def test_tags_lists_what_can_be_served(parrots: RunningServer) -> None:
     (model,) = parrots.get("/api/tags").json()["models"]
     assert model["name"] == model["model"] == "fake:latest"
     assert model.keys() == {"name", "model", "modified_at", "size", "digest", "details"}
