@@ -42,7 +42,8 @@ def guarded_url() -> Iterator[str]:
 def environment(chat_url: str, embeddings_url: str, guarded_url: str) -> dict[str, str]:
     """For programs that run clients: where the servers are, and no settings of whoever runs the tests."""
     urls = {"CHAT_URL": chat_url, "EMBEDDINGS_URL": embeddings_url, "GUARDED_URL": guarded_url}
-    return clean_environment() | urls
+    offline = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # LiteLLM would fetch prices
+    return clean_environment() | urls | offline
 
 
 @pytest.fixture(scope="session")
