@@ -1,15 +1,16 @@
 """Which parsers a chat template asks for, and what settings change of it."""
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
 from pagemill.prompts.chat_template import ChatTemplate
-from pagemill.prompts.message_events import ToolCallStart
+from pagemill.prompts.message_events import Content, Reasoning, ToolCallStart
 from pagemill.prompts.message_format import REASONING_PARSERS, TOOL_PARSERS, MessageFormat, message_format
 from pagemill.settings import Settings
 from pagemill.validated import fields
+from support.answer_events import joined
 
 GRIST = Path(__file__).parents[2] / "core/pagemill/store/demo/grist/chat_template.jinja"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -34,6 +35,12 @@ def of(source: str) -> tuple[str | None, str | None]:
         ("{{ tools }}<tool_call><arg_key>", "glm45", None),
         ("{{ tools }}<|tool_list_start|>", "pythonic", None),
         ("{{ tools }}[TOOL_CALLS]", "mistral", None),
+        ("{{ tools }}<' + '｜DSML｜' + 'function_calls><think>", "deepseek_v32", "think"),
+        ("{{ tools }}<minimax:tool_call><think>", "minimax_m2", "think"),
+        ("{{ tools }}<tool_calls></tool_calls>", "minimax", None),
+        ("{{ tools }}<|tool_call_begin|>{{ id }}<|tool_call_argument_begin|>", "kimi_k2", None),
+        ("{{ tools }}<|START_THINKING|><|START_ACTION|>", "cohere_command3", "cohere_command3"),
+        ("{{ tools }}<TOOLCALL><think>", "nemotron_json", "think"),
         ("{{ tools }}[TOOL_CALLS][THINK]", "mistral", "mistral"),
         ("{{ tools }}<｜tool▁calls▁begin｜><think>", "deepseek_v3", "think"),
         ("{{ tools }}<|python_start|>", "llama4_pythonic", None),
@@ -84,6 +91,14 @@ def test_any_two_parsers_go_together(tools: str | None, reasoning: str | None) -
 
 def test_without_tools_in_the_request_calls_are_content() -> None:
     assert MessageFormat("hermes", None).parser(None, prompt="") is None
+
+
+@pytest.mark.parametrize("tools", [None, {}])
+def test_what_stands_around_an_answer_is_left_out(tools: dict[str, Any] | None) -> None:
+    text = "<|START_THINKING|>Hm.<|END_THINKING|><|START_RESPONSE|>It is.<|END_RESPONSE|>"
+    parser = MessageFormat("cohere_command3", "cohere_command3").parser(tools, prompt="")
+    assert parser is not None
+    assert joined(parser.feed(text) + parser.finish()) == [Reasoning("Hm."), Content("It is.")]
 
 
 def test_ids_are_as_the_models_templates_take_them() -> None:

@@ -95,10 +95,10 @@ class EventWriter:
         self._thought_space = ""
         self.reasons = False
 
-    def start_call(self, name: str) -> None:
-        """A call of the tool `name`; `arguments` then adds to it."""
+    def start_call(self, name: str, call_id: str | None = None) -> None:
+        """A call of the tool `name`, with the model's own id if it gives one; `arguments` then adds to it."""
         self._space = ""
-        self._events.append(ToolCallStart(self._num_calls, self._new_id(), name))
+        self._events.append(ToolCallStart(self._num_calls, self._new_id() if call_id is None else call_id, name))
         self._num_calls += 1
 
     def arguments(self, text: str) -> None:

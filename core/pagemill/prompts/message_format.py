@@ -23,6 +23,12 @@ TAKES_TOOLS = re.compile(r"\btools\b")
 TOOLS_BY_MARK = (
     ("<|channel|>", HARMONY_TOOLS),
     ("<seed:tool_call>", "seed_oss"),
+    ("｜DSML｜", "deepseek_v32"),
+    ("<minimax:tool_call>", "minimax_m2"),
+    ("<|tool_call_argument_begin|>", "kimi_k2"),
+    ("<|START_ACTION|>", "cohere_command3"),
+    ("<TOOLCALL>", "nemotron_json"),
+    ("<tool_calls>", "minimax"),
     ("<parameter=", "qwen3_coder"),
     ("<arg_key>", "glm45"),
     ("[TOOL_CALLS]", "mistral"),
@@ -38,6 +44,7 @@ TOOLS_OTHERWISE = "llama3_json"  # JSON objects without marks are what templates
 REASONING_BY_MARK = (
     ("<|channel|>", HARMONY_REASONING),
     ("[THINK]", "mistral"),
+    ("<|START_THINKING|>", "cohere_command3"),
     ("<seed:think>", "seed_oss"),
     ("<think>", "think"),
     ("</think>", "think"),
@@ -99,7 +106,8 @@ class MessageFormat(NamedTuple):
             reasoning = partial(read_reasoning, tags=tags, is_open=tags.opened_by(prompt, continued))
         reader = tool_format(self.tools).read if has_tools and self.tools is not None else None
         prefix = "" if self.tools == "mistral" else "call_"  # its template takes ids of nine characters only
-        return MessageParser(reasoning, reader, tools or {}, new_id=partial(new_call_id, prefix))
+        layout = () if tags is None else tags.around_answer
+        return MessageParser(reasoning, reader, tools or {}, new_id=partial(new_call_id, prefix), layout=layout)
 
 
 def message_format(template: str, tool_call_parser: str = "auto", reasoning_parser: str = "auto") -> MessageFormat:

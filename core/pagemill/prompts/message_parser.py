@@ -6,7 +6,7 @@ A `MessageParser` owns how far it has read. May not import a backend or HTTP.
 from collections.abc import Callable
 
 from pagemill.prompts.message_events import Event, EventWriter
-from pagemill.prompts.text_source import Reading, TextSource, copy_all
+from pagemill.prompts.text_source import Reading, TextSource, until
 from pagemill.prompts.tools import ReadTools, ToolSchemas, new_call_id
 
 ReadReasoning = Callable[[TextSource, EventWriter], Reading[None]]
@@ -24,11 +24,14 @@ class MessageParser:
         tools: ToolSchemas,
         *,
         new_id: Callable[[], str] = new_call_id,
+        layout: tuple[str, ...] = (),
     ) -> None:
-        """`read_reasoning` reads the beginning, `read_tools` the rest; None: there is no such thing in the answer."""
+        """`read_reasoning` reads the beginning, `read_tools` the rest; None: there is no such thing in the answer, but
+        texts of the `layout` that are left out of the content.
+        """
         self._source = TextSource()
         self._out = EventWriter(has_tools=read_tools is not None, new_id=new_id)
-        self._reading = self._read(read_reasoning, read_tools, tools)
+        self._reading = self._read(read_reasoning, read_tools, tools, layout)
         next(self._reading, None)
 
     @property
@@ -54,10 +57,15 @@ class MessageParser:
         return self._out.take()
 
     def _read(
-        self, read_reasoning: ReadReasoning | None, read_tools: ReadTools | None, tools: ToolSchemas
+        self,
+        read_reasoning: ReadReasoning | None,
+        read_tools: ReadTools | None,
+        tools: ToolSchemas,
+        layout: tuple[str, ...],
     ) -> Reading[None]:
         if read_reasoning is not None:
             yield from read_reasoning(self._source, self._out)
         if read_tools is not None:
             yield from read_tools(self._source, self._out, tools)
-        yield from copy_all(self._source, self._out.content)
+        while (yield from until(self._source, layout, self._out.content)) is not None:
+            pass

@@ -18,7 +18,7 @@ from pagemill.prompts.structured_output.answers import within_answer
 from pagemill.prompts.structured_output.compiler import GrammarCompiler
 from pagemill.prompts.structured_output.formats import Format, JSONSchema
 from pagemill.prompts.structured_output.tool_calls import arguments_schema, call_or_content, calls_only, text_or_calls
-from pagemill.prompts.tools import HELD_FORMATS, TOOL_FORMATS
+from pagemill.prompts.tools import HELD_FORMATS, TOOL_FORMATS, tool_format
 from support.answer_events import joined
 
 SCHEMAS: Mapping[str, Mapping[str, Any]] = {
@@ -98,8 +98,7 @@ def test_formats_without_json_are_forced_in_another_one(name: str) -> None:
 def test_free_text_may_turn_into_calls_that_the_schemas_allow(name: str) -> None:
     chosen = MessageFormat(name, None)
     wanted = text_or_calls(chosen, NAMED, maximum=None)
-    begin = {"hermes": "<tool_call>", "mistral": "[TOOL_CALLS]", "deepseek": "<｜tool▁calls▁begin｜>"}
-    trigger = next((text for key, text in begin.items() if name.startswith(key)), "<|tool_call|>")
+    trigger = tool_format(name).TRIGGER
     for seed in range(6):
         first, *calls = read(chosen, walk(wanted, seed, f"I look. {trigger}"))
         assert first == Content("I look.")

@@ -1,6 +1,7 @@
 """Each format on what its models write, whole and in pieces. The texts follow the formats' public descriptions."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagemill.prompts.message_events import Content, Event, ToolCallArguments, ToolCallStart
+from pagemill.prompts.reasoning import COHERE
 from pagemill.prompts.tools import TOOL_FORMATS, tool_format
 from support.answer_events import call, cut, read, read_format, scrambled
 
@@ -17,6 +19,22 @@ NESTED = (
 )
 BEGIN, END = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"
 CALLS_BEGIN, CALLS_END, SEPARATOR = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁sep｜>"
+KIMI_BEGIN, KIMI_END = "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"
+
+
+def kimi(call_id: str, arguments: str) -> str:
+    return f"<|tool_call_begin|>{call_id}<|tool_call_argument_begin|>{arguments}<|tool_call_end|>"
+
+
+def of_id(call_id: str, events: list[Event]) -> list[Event]:
+    """The events of a call with the model's own id."""
+    return [event._replace(id=call_id) if isinstance(event, ToolCallStart) else event for event in events]
+
+
+def dsml(text: str) -> str:
+    """With DeepSeek's mark in every tag."""
+    return re.sub("<(/?)(?=[a-z])", r"<\1｜DSML｜", text)
+
 
 TRANSCRIPTS: list[tuple[str, str, list[Event]]] = [
     (
@@ -142,6 +160,103 @@ TRANSCRIPTS: list[tuple[str, str, list[Event]]] = [
         f'<|tool_call|>[{{"name": "get_weather", "arguments": {PARIS}}}, {{"name": "get_time"}}]<|/tool_call|>',
         [*call(0, "get_weather", PARIS), *call(1, "get_time", "{}")],
     ),
+    (
+        "hermes",
+        f'<tool_call>[{{"name": "get_weather", "arguments": {PARIS}}}, {{"name": "get_time"}}]</tool_call>',
+        [*call(0, "get_weather", PARIS), *call(1, "get_time", "{}")],
+    ),
+    ("granite4", f'<tool_call>{{"name": "get_time", "arguments": {PARIS}}}</tool_call>', call(0, "get_time", PARIS)),
+    (
+        "minimax",
+        f'I look.\n<tool_calls>\n{{"name": "get_weather", "arguments": {NESTED}}}\n'
+        f'{{"name": "get_time", "arguments": {PARIS}}}\n</tool_calls>',
+        [Content("I look."), *call(0, "get_weather", NESTED), *call(1, "get_time", PARIS)],
+    ),
+    (
+        "jamba",
+        f'<tool_calls>[\n  {{"name": "get_weather", "arguments": {PARIS}}},\n  {{"name": "get_time"}}\n]'
+        "</tool_calls>Ok",
+        [*call(0, "get_weather", PARIS), *call(1, "get_time", "{}"), Content("Ok")],
+    ),
+    (
+        "nemotron_json",
+        f'<TOOLCALL>[{{"name": "get_weather", "arguments": {NESTED}}}, {{"name": "get_time", "arguments": {PARIS}}}]'
+        "</TOOLCALL>",
+        [*call(0, "get_weather", NESTED), *call(1, "get_time", PARIS)],
+    ),
+    (
+        "cohere_command3",
+        f'<|START_ACTION|>[\n    {{"tool_call_id": "0", "tool_name": "get_weather", "parameters": {NESTED}}},\n'
+        f'    {{"tool_call_id": "1", "tool_name": "get_time", "parameters": {PARIS}}}\n]<|END_ACTION|>',
+        [*call(0, "get_weather", NESTED), *call(1, "get_time", PARIS)],
+    ),
+    ("cohere_command3", "<|START_RESPONSE|>It is sunny.<|END_RESPONSE|>", [Content("It is sunny.")]),
+    (
+        "cohere_command4",
+        '<|START_TEXT|>I look.<|END_TEXT|><|START_ACTION|>[{"tool_name": "get_time", "parameters": {}}]<|END_ACTION|>',
+        [Content("I look."), *call(0, "get_time", "{}")],
+    ),
+    (
+        "kimi_k2",
+        f"I look.{KIMI_BEGIN}{kimi('functions.get_weather:0', NESTED)}{kimi('functions.get_time:1', PARIS)}{KIMI_END}",
+        [
+            Content("I look."),
+            *of_id("functions.get_weather:0", call(0, "get_weather", NESTED)),
+            *of_id("functions.get_time:1", call(1, "get_time", PARIS)),
+        ],
+    ),
+    (
+        "kimi_k2",
+        f"{KIMI_BEGIN}\n{kimi(' a.b/c:d:7 ', '')}\n{kimi('functions.f:0', '{}')}{kimi('functions.f:0', PARIS)}",
+        [
+            *of_id("a.b/c:d:7", call(0, "a.b/c:d", "{}")),
+            *of_id("functions.f:0", call(1, "f", "{}")),
+            *of_id("call0", call(2, "f", PARIS)),  # no two calls have the same
+        ],
+    ),
+    (
+        "minimax_m2",
+        '\n<minimax:tool_call>\n<invoke name="get_weather">\n<parameter name="city">Pa"ris\n</parameter>\n'
+        '<parameter name="days">3</parameter>\n<parameter name="metric">true</parameter>\n'
+        '<parameter name="tags">["a", {"b": 1}]</parameter>\n<parameter name="note">null</parameter>\n'
+        '</invoke>\n<invoke name="get_time">\n</invoke>\n</minimax:tool_call>',
+        [
+            *call(
+                0,
+                "get_weather",
+                '{"city": "Pa\\"ris\\n", "days": 3, "metric": true, "tags": ["a", {"b": 1}], "note": null}',
+            ),
+            *call(1, "get_time", "{}"),
+        ],
+    ),
+    (
+        "deepseek_v32",
+        "I look.\n\n"
+        + dsml(
+            '<function_calls>\n<invoke name="get_weather">\n<parameter name="city" string="true">5</parameter>\n'
+            '<parameter name="days" string="false">3</parameter>\n'
+            '<parameter name="x" string="false">{"a": [1]}</parameter>\n'
+            '<parameter name="y" string="false">a < b</parameter>\n</invoke>\n'
+            '<invoke name="get_time">\n<parameter name="city" string="true">杭州</parameter>\n</invoke>\n'
+            "</function_calls>"
+        ),
+        [
+            Content("I look."),
+            *call(0, "get_weather", '{"city": "5", "days": 3, "x": {"a": [1]}, "y": "a < b"}'),
+            *call(1, "get_time", '{"city": "杭州"}'),
+        ],
+    ),
+    ("deepseek_v4", dsml('<tool_calls>\n<invoke name="f">\n\n</invoke>\n</tool_calls>'), call(0, "f", "{}")),
+    (
+        "qwen3_xml",
+        "<tool_call>\n<function=get_time>\n<parameter=city>\nRome\n</parameter>\n</function>\n</tool_call>",
+        call(0, "get_time", '{"city": "Rome"}'),
+    ),
+    (
+        "glm47",
+        "<tool_call>get_time<arg_key>city</arg_key><arg_value>Rome</arg_value></tool_call>",
+        call(0, "get_time", '{"city": "Rome"}'),
+    ),
 ]
 
 NO_CALLS = [
@@ -161,6 +276,15 @@ NO_CALLS = [
     ("deepseek_v3", f"{BEGIN}function{SEPARATOR} what? {END}"),
     ("granite", "<|tool_call|> no list"),
     ("glm45", '<tool_call>{"name": "f"}</tool_call> <tool_call> a b'),
+    ("minimax", "<tool_calls> is what I would write </tool_calls>"),
+    ("nemotron_json", '<TOOLCALL>[{"x": 1}]</TOOLCALL>'),
+    ("cohere_command3", "<|START_ACTION|>[]<|END_ACTION|>"),
+    ("kimi_k2", "<|tool_call_begin|>functions.f:0 and no more"),
+    ("kimi_k2", "<|tool_call_begin|><|tool_call_argument_begin|>{}"),
+    ("minimax_m2", '<minimax:tool_call> <invoke name=""> <invoke name="f"> and then </minimax:tool_call>'),
+    ("minimax_m2", '<invoke name="f"></invoke>'),
+    ("deepseek_v32", '<｜DSML｜function_calls><invoke name="f"></invoke></｜DSML｜function_calls>'),
+    ("deepseek_v32", '<｜DSML｜function_calls><｜DSML｜invoke name="f'),
 ]
 
 
@@ -209,7 +333,8 @@ def test_no_text_is_lost_however_wrong_it_is(data: st.DataObject) -> None:
     events = read([text], tools=found.read)
     if not any(isinstance(event, ToolCallStart) for event in events):
         kept = "".join(event.text for event in events if isinstance(event, Content))
-        layout = [marker for marker in found.MARKERS if name.startswith("deepseek")]
+        layout = [*found.MARKERS] if name in ("deepseek_v3", "deepseek_v31", "kimi_k2") else []
+        layout += COHERE.around_answer if name.startswith("cohere") else ()
         assert without(kept, layout) == without(text, layout)
 
 
@@ -252,6 +377,10 @@ WRITERS = {
     "deepseek_v31": lambda text: f"{CALLS_BEGIN}{BEGIN}f{SEPARATOR}{text}{END}{CALLS_END}",
     "llama3_json": lambda text: f'<|python_tag|>{{"name": "f", "parameters": {text}}}',
     "granite": lambda text: f'<|tool_call|>[{{"name": "f", "arguments": {text}}}]',
+    "minimax": lambda text: f'<tool_calls>\n{{"name": "f", "arguments": {text}}}\n</tool_calls>',
+    "nemotron_json": lambda text: f'<TOOLCALL>[{{"name": "f", "arguments": {text}}}]</TOOLCALL>',
+    "cohere_command3": lambda text: f'<|START_ACTION|>[{{"tool_name": "f", "parameters": {text}}}]<|END_ACTION|>',
+    "kimi_k2": lambda text: KIMI_BEGIN + kimi("functions.f:0", text) + KIMI_END,
     "pythonic": lambda text: f"<|python_start|>[f(x={json.loads(text)!r})]",
 }
 

@@ -8,11 +8,14 @@ from typing import NamedTuple
 
 
 class ReasoningTags(NamedTuple):
-    """Any of the openings begins it, any of the closings ends it. `always`: it has begun even without an opening."""
+    """Any of the openings begins it, any of the closings ends it. `always`: it has begun even without an opening.
+    What stands `around_answer` is layout.
+    """
 
     openings: tuple[str, ...]
     closings: tuple[str, ...]
     always: bool = False
+    around_answer: tuple[str, ...] = ()
 
     def opened_by(self, prompt: str, continued: str = "") -> bool:
         """Whether an answer to the prompt begins within the reasoning: the prompt ends with an opening, or the message
@@ -25,6 +28,11 @@ class ReasoningTags(NamedTuple):
 
 
 THINK = ReasoningTags(("<think>",), ("</think>",))
+COHERE = ReasoningTags(
+    ("<|START_THINKING|>",),
+    ("<|END_THINKING|>",),
+    around_answer=("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"),
+)
 
 # Names are those of vLLM's --reasoning-parser, as far as it has them.
 REASONING_FORMATS = {
@@ -33,6 +41,8 @@ REASONING_FORMATS = {
     "deepseek_r1": THINK._replace(always=True),
     "mistral": ReasoningTags(("[THINK]",), ("[/THINK]",)),
     "reasoning": ReasoningTags(("<reasoning>",), ("</reasoning>",)),
+    "cohere_command3": COHERE,
+    "cohere_command4": COHERE,
     "seed_oss": ReasoningTags(("<seed:think>",), ("</seed:think>",)),
     "granite": ReasoningTags(
         ("Here is my thought process:", "Here's my thought process:"), ("Here is my response:", "Here's my response:")

@@ -12,6 +12,7 @@ from pagemill.prompts.structured_output.formats import (
     Format,
     JSONSchema,
     OneOf,
+    Regex,
     Repeat,
     Text,
     Until,
@@ -19,6 +20,7 @@ from pagemill.prompts.structured_output.formats import (
 from pagemill.prompts.tools import CallSyntax, tool_format
 
 ELSEWHERE = ("allOf", "anyOf", "oneOf", "$ref", "if", "not", "patternProperties")  # may say more of the properties
+INDEX = Regex("[0-9]{1,3}", "tools")  # of a call
 NamedSchema = tuple[str, JSONSchema]  # a tool's name, and what its arguments look like
 
 
@@ -84,8 +86,10 @@ def _calls(syntax: CallSyntax, tools: Sequence[NamedSchema], maximum: int | None
 
 def _call(syntax: CallSyntax, tool: NamedSchema, begin: str = "", read: str = "") -> Format:
     name, schema = tool
-    before = begin + syntax.before.replace("{name}", name)
-    return Concat((Text(before.removeprefix(read)), schema, Text(syntax.after)))
+    before = (begin + syntax.before.replace("{name}", name)).removeprefix(read)
+    head, *numbered = before.split("{index}")
+    counted = [part for text in numbered for part in (INDEX, Text(text))]
+    return Concat((Text(head), *counted, schema, Text(syntax.after)))
 
 
 def _one_of(parts: list[Format]) -> Format:

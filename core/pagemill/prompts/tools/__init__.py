@@ -28,12 +28,29 @@ TOOL_FORMATS = {
     "pythonic": "pythonic",
     "deepseek_v3": "deepseek",
     "deepseek_v31": "deepseek",
+    "deepseek_v32": "invoke",
+    "deepseek_v4": "invoke",
+    "kimi_k2": "kimi_k2",
+    "minimax": "minimax_m1",
+    "jamba": "minimax_m1",
+    "minimax_m2": "invoke",
+    "nemotron_json": "nemotron_json",
+    "cohere_command3": "cohere",
+    "cohere_command4": "cohere",
+    "qwen3_xml": "qwen3_coder",
+    "glm47": "glm45",
+    "granite4": "hermes",
 }
 # Where arguments are no JSON they can't be held to a schema: then calls are written in another way.
 HELD_FORMATS = {
     "qwen3_coder": "hermes",
     "seed_oss": "hermes",
     "glm45": "hermes",
+    "qwen3_xml": "hermes",
+    "glm47": "hermes",
+    "minimax_m2": "hermes",
+    "deepseek_v32": "hermes",
+    "deepseek_v4": "hermes",
     "pythonic": "llama3_json",
     "llama4_pythonic": "llama3_json",
 }
@@ -41,7 +58,9 @@ ID_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
 class CallSyntax(NamedTuple):
-    """How a model writes calls with arguments in JSON, for holding it to them. `{name}` stands for the tool's name."""
+    """How a model writes calls with arguments in JSON, for holding it to them. `{name}` stands for the tool's name,
+    `{index}` for a number by which the model counts.
+    """
 
     before: str  # a call's arguments
     after: str

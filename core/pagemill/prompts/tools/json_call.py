@@ -14,9 +14,9 @@ from pagemill.prompts.tools import ToolSchemas
 PLAIN = re.compile(r'[^"\\\x00-\x1f]*')  # inside a string
 SCALAR = re.compile(r"[-+.\w]*")
 CLOSING = {"{": "}", "[": "]"}
-NAMES = ("name", "function")
+NAMES = ("name", "function", "tool_name")
 ARGUMENTS = ("arguments", "parameters")
-FURTHER = ("type", "id", "index")  # members that some models add, and that say nothing
+FURTHER = ("type", "id", "index", "tool_call_id")  # members that some models add, and that say nothing
 
 
 class Outcome(Enum):
