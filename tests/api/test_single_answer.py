@@ -1,8 +1,6 @@
 """What the dialects of one answer share: clients that go away, failures in mid-stream, and a server that is full."""
 
 import itertools
-import json
-import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +8,7 @@ import pytest
 
 from pagemill.backends.fake import FakeBackend
 from support.api_server import RunningServer, Serve, running_server, wait_until
+from support.raw_requests import begun
 
 BODIES = [
     pytest.param(
@@ -34,10 +33,7 @@ def slow() -> Iterator[RunningServer]:
 def test_a_client_that_goes_away_frees_the_engine(
     slow: RunningServer, path: str, body: dict[str, Any], stream: bool
 ) -> None:
-    data = json.dumps({**body, "stream": stream}).encode()
-    with socket.create_connection(("127.0.0.1", slow.port)) as connection:
-        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(data)}\r\n\r\n"
-        connection.sendall(head.encode() + data)
+    with begun(slow.port, path, {**body, "stream": stream}):
         wait_until(lambda: slow.engine.stats().num_running > 0)
     wait_until(lambda: slow.engine.num_unfinished() == 0 and slow.engine.stats().num_running == 0)
 

@@ -1,4 +1,4 @@
-"""What users of Ollama rely on, in its own dialect: 1 to 20 of twenty-five. Each docstring is the list's line."""
+"""What users of Ollama rely on, in its own dialect: 1 to 20 of the list. Each docstring is its line."""
 
 import json
 import math
@@ -176,7 +176,9 @@ def fails_after(num_steps: int) -> Any:
 
 @GENERATE_OR_CHAT
 def test_11_a_failure_is_the_last_line_or_has_a_real_status(serve: Serve, path: str, ask: Any) -> None:
-    """11. Failure in mid-stream: last line `{"error"}`, status stays 200. Before the first byte: real status and JSON."""
+    """11. Failure in mid-stream: last line `{"error"}`, status stays 200. Before the first byte: real status and
+    JSON.
+    """
     *parts, last = lines(serve(FakeBackend(fail_on=fails_after(4))).post(path, ask("hi")))
     assert len(parts) == 4
     assert last == {"error": last["error"]}

@@ -11,46 +11,17 @@ import pytest
 from pagemill.backends.fake import EOS, FakeBackend
 from pagemill.engine.engine import EngineConfig
 from support.api_server import RunningServer, Serve, wait_until
+from support.openai_requests import HELLO, chunks, events, joined
 
 TEXT = "The quick brown fox jumps over the lazy dog."
-HELLO = [{"role": "user", "content": "hi"}]
 
 
-def events(response: httpx.Response) -> list[str]:
-    """The data of all events; the body must be nothing but events."""
-    assert response.status_code == 200, response.text
-    parts = response.text.split("\n\n")
-    assert parts.pop() == ""
-    assert all(part.startswith("data: ") and "\n" not in part for part in parts)
-    return [part.removeprefix("data: ") for part in parts]
-
-
-def chunks(server: RunningServer, **fields: object) -> list[dict[str, Any]]:
-    response = server.post("/v1/chat/completions", {"messages": HELLO, "temperature": 0, "stream": True, **fields})
-    data = events(response)
-    assert data.pop() == "[DONE]"
-    return [json.loads(item) for item in data]
-
-
-def joined(parts: list[dict[str, Any]], index: int = 0) -> str:
-    return "".join(
-        choice["delta"].get("content") or "" for part in parts for choice in part["choices"] if choice["index"] == index
-    )
-
-
-def test_joined_deltas_equal_the_unstreamed_text(server: RunningServer) -> None:
-    assert joined(chunks(server)) == TEXT
-
-
-def test_role_comes_once_and_first_and_finish_reason_once_and_last(server: RunningServer) -> None:
-    choices = [part["choices"][0] for part in chunks(server)]
-    assert [choice["delta"].get("role") for choice in choices] == ["assistant"] + [None] * (len(choices) - 1)
-    assert [choice["finish_reason"] for choice in choices] == [None] * (len(choices) - 1) + ["stop"]
-    assert choices[-1]["delta"] == {}
+def ask(server: RunningServer, **fields: object) -> list[dict[str, Any]]:
+    return chunks(server.post("/v1/chat/completions", {"messages": HELLO, "temperature": 0, "stream": True, **fields}))
 
 
 def test_id_created_model_and_fingerprint_are_one_value(server: RunningServer) -> None:
-    parts = chunks(server)
+    parts = ask(server)
     assert {part["object"] for part in parts} == {"chat.completion.chunk"}
     for name in ("id", "created", "model", "system_fingerprint"):
         assert len({part[name] for part in parts}) == 1
@@ -64,50 +35,8 @@ def test_headers_keep_proxies_from_buffering(server: RunningServer) -> None:
     assert response.headers["x-request-id"]
 
 
-def test_without_stream_options_no_chunk_has_usage(server: RunningServer) -> None:
-    assert all("usage" not in part for part in chunks(server))
-
-
-def test_include_usage_adds_a_last_chunk_and_nulls_before_it(server: RunningServer) -> None:
-    *parts, last = chunks(server, stream_options={"include_usage": True}, max_tokens=5)
-    assert all(part["usage"] is None and part["choices"] for part in parts)
-    assert last["choices"] == []
-    unstreamed = server.post("/v1/chat/completions", {"messages": HELLO, "temperature": 0, "max_tokens": 5}).json()
-    assert {name: last["usage"][name] for name in ("prompt_tokens", "completion_tokens", "total_tokens")} == {
-        name: unstreamed["usage"][name] for name in ("prompt_tokens", "completion_tokens", "total_tokens")
-    }
-
-
-def test_continuous_usage_is_on_every_chunk_and_monotonic(server: RunningServer) -> None:
-    parts = chunks(server, stream_options={"include_usage": True, "continuous_usage_stats": True}, n=2, max_tokens=8)
-    counts = [part["usage"]["completion_tokens"] for part in parts]
-    assert counts == sorted(counts)
-    assert counts[-1] == 16
-    assert all(
-        part["usage"]["total_tokens"] == part["usage"]["prompt_tokens"] + part["usage"]["completion_tokens"]
-        for part in parts
-    )
-
-
-def test_n_streams_interleave_by_index(server: RunningServer) -> None:
-    parts = chunks(server, n=3, seed=1, temperature=1.5, max_tokens=20, ignore_eos=True)
-    order = [part["choices"][0]["index"] for part in parts]
-    assert set(order) == {0, 1, 2}
-    first_end = next(i for i, part in enumerate(parts) if part["choices"][0]["finish_reason"])
-    assert set(order[:first_end]) == {0, 1, 2}
-    for index in range(3):
-        mine = [part["choices"][0] for part in parts if part["choices"][0]["index"] == index]
-        assert [choice["delta"].get("role") for choice in mine].count("assistant") == 1
-        assert sum(choice["finish_reason"] is not None for choice in mine) == 1
-    unstreamed = server.post(
-        "/v1/chat/completions",
-        {"messages": HELLO, "n": 3, "seed": 1, "temperature": 1.5, "max_tokens": 20, "ignore_eos": True},
-    ).json()
-    assert [joined(parts, i) for i in range(3)] == [choice["message"]["content"] for choice in unstreamed["choices"]]
-
-
 def test_stop_string_never_shows_in_the_stream(server: RunningServer) -> None:
-    parts = chunks(server, stop="brown")
+    parts = ask(server, stop="brown")
     assert joined(parts) == "The quick "
     assert parts[-1]["choices"][0]["stop_reason"] == "brown"
 
@@ -115,7 +44,7 @@ def test_stop_string_never_shows_in_the_stream(server: RunningServer) -> None:
 @pytest.mark.parametrize("text", ["naïve 🙂 日本語", 'quotes " and \\ and \n lines', "\x00\x1f\x7f\u2028\u2029"])
 def test_any_text_survives_the_wire(serve: Serve, text: str) -> None:
     server = serve(FakeBackend(reply=lambda prompt: [*text.encode(), EOS]))
-    assert joined(chunks(server)) == text
+    assert joined(ask(server)) == text
 
 
 def test_sync_client_streams(server: RunningServer) -> None:
@@ -153,7 +82,7 @@ def test_logprobs_of_the_stream_are_those_of_the_unstreamed_answer(server: Runni
     fields = {"logprobs": True, "top_logprobs": 2, "max_tokens": 6}
     streamed = [
         entry
-        for part in chunks(server, **fields)
+        for part in ask(server, **fields)
         for entry in (part["choices"][0]["logprobs"] or {"content": []})["content"]
     ]
     body = {"messages": HELLO, "temperature": 0, **fields}
@@ -163,7 +92,7 @@ def test_logprobs_of_the_stream_are_those_of_the_unstreamed_answer(server: Runni
 
 
 def test_token_ids_are_streamed_when_asked_for(server: RunningServer) -> None:
-    parts = chunks(server, return_token_ids=True, max_tokens=4)
+    parts = ask(server, return_token_ids=True, max_tokens=4)
     assert parts[0]["prompt_token_ids"]
     assert [token for part in parts for token in part["choices"][0].get("token_ids", [])] == list(b"The ")
 
@@ -221,18 +150,6 @@ def test_invalid_stream_request_is_a_plain_400(server: RunningServer) -> None:
     response = server.post("/v1/chat/completions", {"messages": HELLO, "stream": True, "temperature": -1})
     assert response.status_code == 400
     assert response.headers["content-type"] == "application/json"
-
-
-def test_over_long_chat_is_a_400_that_says_both_lengths(serve: Serve) -> None:
-    server = serve(FakeBackend(max_model_len=64))
-    messages = [{"role": "user", "content": "x" * 100}]
-    for stream in (True, False):
-        response = server.post("/v1/chat/completions", {"messages": messages, "stream": stream})
-        assert response.status_code == 400
-        error = response.json()["error"]
-        assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
-        assert "maximum context length is 64 tokens" in error["message"]
-        assert "119 input tokens" in error["message"]
 
 
 def test_long_chat_is_rendered_and_tokenized_off_the_event_loop(serve: Serve) -> None:

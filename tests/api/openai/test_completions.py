@@ -1,6 +1,5 @@
 """Text completions: prompts in all their forms, echo, and the official client."""
 
-import json
 from typing import Any
 
 import httpx
@@ -9,6 +8,7 @@ import pytest
 from pagemill.backends.fake import BOS, EOS, FakeBackend
 from pagemill.engine.step import StepPlan
 from support.api_server import RunningServer, Serve, wait_until
+from support.openai_requests import chunks, joined
 
 TEXT = "The quick brown fox jumps over the lazy dog."
 
@@ -17,16 +17,8 @@ def complete(server: RunningServer, prompt: object = "hi", **fields: object) -> 
     return server.post("/v1/completions", {"prompt": prompt, "temperature": 0, **fields})
 
 
-def chunks(server: RunningServer, prompt: object = "hi", **fields: object) -> list[dict[str, Any]]:
-    response = complete(server, prompt, stream=True, **fields)
-    assert response.status_code == 200, response.text
-    data = [part.removeprefix("data: ") for part in response.text.split("\n\n") if part]
-    assert data.pop() == "[DONE]"
-    return [json.loads(item) for item in data]
-
-
-def joined(parts: list[dict[str, Any]], index: int = 0) -> str:
-    return "".join(choice["text"] for part in parts for choice in part["choices"] if choice["index"] == index)
+def streamed(server: RunningServer, prompt: object = "hi", **fields: object) -> list[dict[str, Any]]:
+    return chunks(complete(server, prompt, stream=True, **fields))
 
 
 def counting_backend() -> FakeBackend:
@@ -63,30 +55,13 @@ def test_max_tokens_defaults_to_16(server: RunningServer) -> None:
     assert answer["choices"][0]["finish_reason"] == "length"
 
 
-def test_strings_and_their_token_ids_are_the_same_prompt(server: RunningServer) -> None:
-    string = complete(server, "hi").json()
-    token_ids = complete(server, [BOS, *b"hi"]).json()
-    assert string["choices"] == token_ids["choices"]
-    assert string["usage"]["prompt_tokens"] == token_ids["usage"]["prompt_tokens"] == 3
-
-
 def test_add_special_tokens_false_leaves_bos_out(server: RunningServer) -> None:
     assert complete(server, add_special_tokens=False).json()["usage"]["prompt_tokens"] == 2
 
 
-@pytest.mark.parametrize("prompt", [["a", "bb", "ccc"], [[97], [98, 98], [99, 99, 99]]], ids=["strings", "token ids"])
-def test_batched_prompts_come_in_prompt_by_n_order(serve: Serve, prompt: object) -> None:
-    server = serve(counting_backend())
-    answer = complete(server, prompt, n=2, max_tokens=20, add_special_tokens=False).json()
-    assert [choice["index"] for choice in answer["choices"]] == list(range(6))
-    assert [choice["text"] for choice in answer["choices"]] == ["<a>", "<a>", "<bb>", "<bb>", "<ccc>", "<ccc>"]
-    assert answer["usage"]["prompt_tokens"] == 6
-    assert answer["usage"]["completion_tokens"] == 2 * (4 + 5 + 6)
-
-
 def test_streamed_batch_equals_the_unstreamed_one(serve: Serve) -> None:
     server = serve(counting_backend())
-    parts = chunks(server, ["a", "bb"], n=2, max_tokens=20, stream_options={"include_usage": True})
+    parts = streamed(server, ["a", "bb"], n=2, max_tokens=20, stream_options={"include_usage": True})
     assert [joined(parts, index) for index in range(4)] == ["<a>", "<a>", "<bb>", "<bb>"]
     finishes = [choice["index"] for part in parts for choice in part["choices"] if choice["finish_reason"]]
     assert sorted(finishes) == [0, 1, 2, 3]
@@ -95,7 +70,7 @@ def test_streamed_batch_equals_the_unstreamed_one(serve: Serve) -> None:
 
 def test_batched_prompts_run_at_once(serve: Serve) -> None:
     server = serve(FakeBackend(step_delay_s=0.005))
-    parts = chunks(server, ["a", "b", "c"], max_tokens=20)
+    parts = streamed(server, ["a", "b", "c"], max_tokens=20)
     order = [part["choices"][0]["index"] for part in parts]
     first_end = next(i for i, part in enumerate(parts) if part["choices"][0]["finish_reason"])
     assert set(order[:first_end]) == {0, 1, 2}
@@ -103,7 +78,7 @@ def test_batched_prompts_run_at_once(serve: Serve) -> None:
 
 def test_echo_puts_the_prompt_before_the_text(server: RunningServer) -> None:
     assert complete(server, "hi ", echo=True, max_tokens=3).json()["choices"][0]["text"] == "hi The"
-    assert joined(chunks(server, "hi ", echo=True, max_tokens=3)) == "hi The"
+    assert joined(streamed(server, "hi ", echo=True, max_tokens=3)) == "hi The"
 
 
 def test_echo_of_token_ids_is_their_text(server: RunningServer) -> None:
@@ -141,7 +116,7 @@ def test_prompt_logprobs_are_per_choice(server: RunningServer) -> None:
 def test_return_token_ids_shows_both_sides(server: RunningServer) -> None:
     choice = complete(server, "hi", return_token_ids=True, max_tokens=3).json()["choices"][0]
     assert (choice["prompt_token_ids"], choice["token_ids"]) == ([BOS, *b"hi"], list(b"The"))
-    parts = chunks(server, "hi", return_token_ids=True, max_tokens=3)
+    parts = streamed(server, "hi", return_token_ids=True, max_tokens=3)
     assert parts[0]["choices"][0]["prompt_token_ids"] == [BOS, *b"hi"]
     assert [token for part in parts for token in part["choices"][0].get("token_ids", [])] == list(b"The")
 

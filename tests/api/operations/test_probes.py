@@ -54,22 +54,6 @@ def test_a_dead_engine_makes_health_503_and_leaves_livez_200(serve: Serve) -> No
     assert running.get("/livez").status_code == 200
 
 
-def test_load_goes_from_0_to_1_and_back(serve: Serve) -> None:
-    running = serve(FakeBackend(reply=lambda prompt: LONG_REPLY, step_delay_s=0.005))
-
-    def load() -> int:
-        value: int = running.get("/load").json()["server_load"]
-        return value
-
-    assert load() == 0
-    with running.client().chat.completions.create(
-        model="fake", messages=[{"role": "user", "content": "hi"}], stream=True
-    ) as stream:
-        next(iter(stream))
-        assert load() == 1
-    wait_until(lambda: load() == 0)
-
-
 def test_probes_need_no_key_and_the_rest_does(serve: Serve) -> None:
     running = serve(api_key=("secret",))
     for path in ("/livez", "/readyz", "/health", "/ping"):
