@@ -106,7 +106,7 @@ class MessageFormat(NamedTuple):
             reasoning = partial(read_reasoning, tags=tags, is_open=tags.opened_by(prompt, continued))
         reader = tool_format(self.tools).read if has_tools and self.tools is not None else None
         prefix = "" if self.tools == "mistral" else "call_"  # its template takes ids of nine characters only
-        layout = () if tags is None else tags.around_answer
+        layout = () if tags is None else tags.layout
         return MessageParser(reasoning, reader, tools or {}, new_id=partial(new_call_id, prefix), layout=layout)
 
 

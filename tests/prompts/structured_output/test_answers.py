@@ -26,6 +26,12 @@ THINK = MessageFormat(None, "think")
             ["Here's my thought process: 42"],
         ),
         (
+            MessageFormat(None, "cohere_command3"),
+            "x",
+            ["42", "<|START_THINKING|>hm<|END_THINKING|><|START_RESPONSE|>42<|END_RESPONSE|>"],
+            ["<|START_RESPONSE|>no", "<|START_RESPONSE|><|START_RESPONSE|>42", "42<|START_THINKING|>"],
+        ),
+        (
             MessageFormat("openai", "openai_gptoss"),
             "x",
             [

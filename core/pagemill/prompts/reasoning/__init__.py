@@ -9,13 +9,18 @@ from typing import NamedTuple
 
 class ReasoningTags(NamedTuple):
     """Any of the openings begins it, any of the closings ends it. `always`: it has begun even without an opening.
-    What stands `around_answer` is layout.
+    A model may put one of the pairs of tags `around_answer`, which are layout.
     """
 
     openings: tuple[str, ...]
     closings: tuple[str, ...]
     always: bool = False
-    around_answer: tuple[str, ...] = ()
+    around_answer: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def layout(self) -> tuple[str, ...]:
+        """All tags that may stand around the answer."""
+        return tuple(tag for pair in self.around_answer for tag in pair)
 
     def opened_by(self, prompt: str, continued: str = "") -> bool:
         """Whether an answer to the prompt begins within the reasoning: the prompt ends with an opening, or the message
@@ -31,7 +36,7 @@ THINK = ReasoningTags(("<think>",), ("</think>",))
 COHERE = ReasoningTags(
     ("<|START_THINKING|>",),
     ("<|END_THINKING|>",),
-    around_answer=("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"),
+    around_answer=(("<|START_RESPONSE|>", "<|END_RESPONSE|>"), ("<|START_TEXT|>", "<|END_TEXT|>")),
 )
 
 # Names are those of vLLM's --reasoning-parser, as far as it has them.

@@ -19,8 +19,8 @@ def within_answer(
 
     A model that reasons may do so before. Where the prompt lets it answer at once, it may do that, too.
     """
-    if message_format.is_harmony and content is not None:
-        content = Concat((Text("<|channel|>final<|message|>"), content))
+    if content is not None:
+        content = _within_tags(message_format, content)
     answers = tuple(part for part in (content, calls) if part is not None)
     answer = answers[0] if len(answers) == 1 else OneOf(answers)
     if message_format.is_harmony:
@@ -34,3 +34,14 @@ def within_answer(
         return Concat((rest, answer))
     opening = OneOf(tuple(Text(tag) for tag in tags.openings))
     return Concat((optional(Concat((SPACE, opening, rest))), answer))
+
+
+def _within_tags(message_format: MessageFormat, content: Format) -> Format:
+    """The content, and what a model puts around it: harmony must, others may."""
+    if message_format.is_harmony:
+        return Concat((Text("<|channel|>final<|message|>"), content))
+    tags = message_format.reasoning_tags
+    if tags is None or not tags.around_answer:
+        return content
+    before, after = (OneOf(tuple(Text(tag) for tag in side)) for side in zip(*tags.around_answer, strict=True))
+    return Concat((optional(before), content, optional(after)))

@@ -29,4 +29,4 @@ SYNTAXES = (
 
 def read(source: TextSource, out: EventWriter, tools: ToolSchemas) -> Reading[None]:
     """See the package."""
-    return read_tagged(source, out, tools, BEGIN, END, layout=COHERE.around_answer)
+    return read_tagged(source, out, tools, BEGIN, END, layout=COHERE.layout)
