@@ -14,6 +14,7 @@ from pagemill.errors import InvalidRequestError
 
 MAX_SEED = 2**63 - 1
 MAX_LOGIT_BIAS = 100.0
+MIN_TEMPERATURE = 1e-5  # below it only ties are drawn from, and further below float32 has no numbers to divide by
 
 
 class FinishReason(StrEnum):
@@ -35,7 +36,7 @@ class SamplingParams:
 
     max_tokens: int | None = None  # None: as many as the context holds
     min_tokens: int = 0  # no end-of-sequence, stop token or stop string before this many tokens
-    temperature: float = 1.0  # 0: greedy
+    temperature: float = 1.0  # below MIN_TEMPERATURE: greedy
     top_k: int = 0  # 0: off
     top_p: float = 1.0
     min_p: float = 0.0
@@ -98,7 +99,7 @@ class SamplingParams:
     @property
     def greedy(self) -> bool:
         """Whether the most likely token is always taken."""
-        return self.temperature == 0.0 or self.top_k == 1
+        return self.temperature < MIN_TEMPERATURE or self.top_k == 1
 
     def end_token_ids(self, eos_token_ids: AbstractSet[int]) -> frozenset[int]:
         """The tokens that end a reply, and so may not come before `min_tokens`."""
@@ -219,7 +220,7 @@ class Delta(NamedTuple):
     """What one step added to one of a request's sequences.
 
     `text` may lag `token_ids`: text that could be the start of a stop string or of an unfinished UTF-8 character is
-    held back, and is complete when `finish_reason` is set. `prompt_logprobs` comes once, with the first delta; its
+    held back; with `finish_reason` all is out but a character that was cut off. `prompt_logprobs` comes once, with the first delta; its
     first entry is None, since nothing predicts the first token.
     """
 

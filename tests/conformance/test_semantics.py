@@ -63,7 +63,8 @@ def adjusted(
 
 
 @pytest.mark.parametrize(
-    "sampling", [{"temperature": 0.0}, {"top_k": 1}, {"temperature": 0.0, "top_p": 0.1, "seed": 3}]
+    "sampling",
+    [{"temperature": 0.0}, {"top_k": 1}, {"temperature": 0.0, "top_p": 0.1, "seed": 3}, {"temperature": 1e-40}],
 )
 async def test_greedy_takes_the_most_likely_token_whoever_is_in_the_batch(
     open_engine: OpenEngine, sampling: dict[str, Any]

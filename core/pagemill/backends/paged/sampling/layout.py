@@ -20,8 +20,6 @@ from pagemill.backends.paged.sampling.rows import argmax, num_rows_at_once
 from pagemill.backends.paged.sampling.transfer import to_device
 from pagemill.generation import SamplingParams
 
-MIN_TEMPERATURE = 1e-30  # below it float32 has no more numbers to divide by
-
 
 @dataclass(slots=True)
 class SequenceState:
@@ -146,7 +144,7 @@ def _group(draw: Draw, rows: list[int], states: ReadOnlySequence[SequenceState],
 def _filters(samplings: ReadOnlySequence[SamplingParams], device: torch.device) -> Filters:
     parameters = [
         (
-            max(item.temperature, MIN_TEMPERATURE),
+            item.temperature,
             item.typical_p if item.typical_p < 1.0 else torch.inf,
             item.top_p if item.top_p < 1.0 else torch.inf,
             math.log(item.min_p) if item.min_p > 0.0 else -torch.inf,
