@@ -1,8 +1,9 @@
 """Token ids to text, a token at a time.
 
 A token may end within a UTF-8 character; its bytes are held until the character is whole. Bytes that can't become one
-turn into U+FFFD, as in a whole decode, so that the pieces joined always equal the text decoded at once. Owns one
-sequence's undecoded bytes (at most 3). May not import backends.
+turn into U+FFFD, as in a whole decode. What is held when the output ends is the beginning of a character that was cut
+off, and no text: clients get whole characters. Owns one sequence's undecoded bytes (at most 3). May not import
+backends.
 """
 
 import codecs
@@ -21,7 +22,3 @@ class IncrementalDetokenizer:
     def add(self, token_id: int) -> str:
         """The text that this token completes, perhaps none."""
         return self._decode(self._token_bytes(token_id))
-
-    def finish(self) -> str:
-        """The text of bytes still held: U+FFFD for a character that never became whole, or nothing."""
-        return self._decode(b"", True)

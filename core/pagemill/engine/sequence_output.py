@@ -71,17 +71,15 @@ class SequenceOutput:
             text, found = self._stops.add(text)
             if found is not None:
                 reason = FinishReason.STOP
-        if reason is not None and found is None:
-            text, found = self._flush(text)
-            if found is not None:
-                reason = FinishReason.STOP
+        if reason is not None and found is None and self._stops is not None:
+            text += self._stops.finish()
         logprobs = () if progress.logprobs is None else (progress.logprobs,)
         stopped_by = stop_reason if found is None else found
         return self._delta(text, (progress.token_id,), logprobs, reason, stopped_by, now, progress.error)
 
     def end(self, reason: FinishReason, now: float, error: str | None = None) -> Delta:
         """The sequence was ended from outside: aborted, or failed."""
-        text, _found = self._flush("")
+        text = "" if self._stops is None else self._stops.finish()
         return self._delta(text, (), (), reason, None, now, error)
 
     def usage(self) -> Usage:
@@ -89,15 +87,6 @@ class SequenceOutput:
         sequence = self.sequence
         num_prompt_tokens = sequence.num_prompt_tokens
         return Usage(num_prompt_tokens, len(sequence.token_ids) - num_prompt_tokens, sequence.num_cached)
-
-    def _flush(self, text: str) -> tuple[str, str | None]:
-        """All text that is still held, at the end of the sequence."""
-        if self._stops is None:
-            return text + self._detokenizer.finish(), None
-        rest, found = self._stops.add(self._detokenizer.finish())
-        if found is not None:
-            return text + rest, found
-        return text + rest + self._stops.finish(), None
 
     def _delta(
         self,
