@@ -220,8 +220,8 @@ class Delta(NamedTuple):
     """What one step added to one of a request's sequences.
 
     `text` may lag `token_ids`: text that could be the start of a stop string or of an unfinished UTF-8 character is
-    held back; with `finish_reason` all is out but a character that was cut off. `prompt_logprobs` comes once, with the first delta; its
-    first entry is None, since nothing predicts the first token.
+    held back; with `finish_reason` all is out but a character that was cut off. `prompt_logprobs` comes once, with the
+    first delta; its first entry is None, since nothing predicts the first token.
     """
 
     choice_index: int  # which of the request's n sequences
