@@ -122,14 +122,12 @@ def _require(condition: bool, name: str, value: object, rule: str) -> None:
 
 
 class InfillTokens(NamedTuple):
-    """The special tokens by which a model is asked for the text between two others (fill in the middle): one before the
-    text that comes first, one before the one that comes last, one before what it is to write.
-    """
+    """The special tokens by which a model is asked for the text between two others (fill in the middle)."""
 
-    prefix: int
-    suffix: int
-    middle: int | None  # None: the suffix stands first, and the answer goes on from the prefix
-    ends: tuple[int, ...]  # what ends the answer beside the tokens that end any; these three among them
+    prefix: int  # stands before the text before the gap
+    suffix: int  # before the text after it
+    middle: int | None  # before the answer; None: the suffix comes first, and the answer goes on from the prefix
+    ends: tuple[int, ...]  # end the answer, beside the tokens that end any; those above are among them
 
 
 class TokenMatcher(Protocol):

@@ -21,7 +21,7 @@ def vocabulary(*names: str) -> dict[str, int]:
 
 @pytest.mark.parametrize("names", NOTATIONS)
 def test_each_family_is_known_by_its_names(names: tuple[str, ...]) -> None:
-    found = find_infill_tokens(vocabulary(*names).get)
+    found = find_infill_tokens(vocabulary(*names).get, frozenset())
     assert found == InfillTokens(100, 101, 102 if len(names) == 3 else None, tuple(range(100, 100 + len(names))))
 
 
@@ -29,21 +29,21 @@ def test_each_family_is_known_by_its_names(names: tuple[str, ...]) -> None:
 def test_a_vocabulary_that_lacks_one_of_the_names_can_not_fill_in(names: tuple[str, ...]) -> None:
     for missing in names:
         others = vocabulary(*(name for name in names if name != missing), "<|fim_pad|>")
-        assert find_infill_tokens(others.get) is None
+        assert find_infill_tokens(others.get, frozenset()) is None
         assert infill_names(others.get) == []
 
 
 def test_what_the_file_declares_goes_before_names() -> None:
     has = vocabulary("<fim_prefix>", "<fim_suffix>", "<fim_middle>", "<fim_pad>")
-    assert find_infill_tokens(has.get, (7, 8, 9)) == InfillTokens(7, 8, 9, (7, 8, 9, 103))
-    assert find_infill_tokens(vocabulary().get, (7, 8, 9)) == InfillTokens(7, 8, 9, (7, 8, 9))
+    assert find_infill_tokens(has.get, frozenset(), (7, 8, 9)) == InfillTokens(7, 8, 9, (7, 8, 9, 103))
+    assert find_infill_tokens(vocabulary().get, frozenset(), (7, 8, 9)) == InfillTokens(7, 8, 9, (7, 8, 9))
 
 
 def test_an_answer_ends_at_every_token_that_can_not_be_its_text() -> None:
     has = vocabulary("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", *END_NAMES, "<|im_end|>")
-    found = find_infill_tokens(has.get)
+    found = find_infill_tokens(has.get, {has["<|im_end|>"], has["<|endoftext|>"]})
     assert found is not None
-    assert set(found.ends) == set(has.values()) - {has["<|im_end|>"]}
+    assert set(found.ends) == set(has.values()) - {has["<|im_end|>"], has["<|endoftext|>"]}, "these end any answer"
     assert set(infill_names(has.get)) == set(has) - {"<|im_end|>"}
 
 

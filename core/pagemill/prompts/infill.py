@@ -8,6 +8,7 @@ Sources: llama.cpp's src/llama-vocab.cpp for the names; mistral-common's `encode
 """
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple, Protocol
 
 from pagemill.errors import ContextLengthError
@@ -86,7 +87,9 @@ def infill_prompt(
     return InfillPrompt(tokens, tuple(start), tuple(before), tuple(_encode_suffix(tokenizer, suffix)))
 
 
-def find_infill_tokens(token_id_of: TokenIdOf, declared: tuple[int, int, int] | None = None) -> InfillTokens | None:
+def find_infill_tokens(
+    token_id_of: TokenIdOf, eos_token_ids: AbstractSet[int], declared: tuple[int, int, int] | None = None
+) -> InfillTokens | None:
     """The tokens that a model's file has `declared` (before the prefix, the suffix, the middle), else those of a known
     notation; None: the model has none.
     """
@@ -95,7 +98,8 @@ def find_infill_tokens(token_id_of: TokenIdOf, declared: tuple[int, int, int] | 
         return None
     prefix, suffix, *middle = markers
     ends = dict.fromkeys((*markers, *_ids(END_NAMES, token_id_of)))
-    return InfillTokens(prefix, suffix, middle[0] if middle else None, tuple(ends))
+    further = tuple(token_id for token_id in ends if token_id not in eos_token_ids)
+    return InfillTokens(prefix, suffix, middle[0] if middle else None, further)
 
 
 def infill_names(token_id_of: TokenIdOf) -> list[str]:

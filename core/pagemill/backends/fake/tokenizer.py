@@ -22,7 +22,8 @@ class FakeTokenizer:
 
     @property
     def infill_tokens(self) -> InfillTokens | None:
-        return find_infill_tokens({name: token_id for token_id, name in self._names.items()}.get)
+        ids = {name: token_id for token_id, name in self._names.items()}
+        return find_infill_tokens(ids.get, self.eos_token_ids)
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         token_ids = [BOS] if add_special else []

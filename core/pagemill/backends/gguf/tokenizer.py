@@ -57,7 +57,7 @@ class GGUFTokenizer:
             int(find(vocab)) for find in (c.llama_vocab_fim_pre, c.llama_vocab_fim_suf, c.llama_vocab_fim_mid)
         )
         declared = (prefix, suffix, middle) if min(prefix, suffix, middle) >= 0 else None
-        return find_infill_tokens(self._special_token_id, declared)
+        return find_infill_tokens(self._special_token_id, self.eos_token_ids, declared)
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         data = _utf8(text)

@@ -69,7 +69,7 @@ class PagedTokenizer:
         self._decode = make_token_decoder(None if decoder is None else json.loads(decoder.__getstate__()))
         self._bytes_of: dict[int, bytes] = {}
         self._text_only = TextOnly(tokenizer)
-        self.infill_tokens = find_infill_tokens(self._special_token_id)
+        self.infill_tokens = find_infill_tokens(self._special_token_id, eos_token_ids)
 
     @classmethod
     def load(cls, model: ModelFiles, vocab_size: int) -> "PagedTokenizer":
