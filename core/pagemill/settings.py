@@ -256,7 +256,7 @@ class Settings(Validated):
     max_tools: int = field(512, ge=1, description="most tools in one chat request")
     max_stop: int = field(32, ge=0, description="most stop strings or stop tokens in one request")
     max_logprobs: int = field(20, ge=0, description="most alternatives for a token's logprobs")
-    max_logit_bias: int = field(1024, ge=0, description="most entries in logit_bias, and in allowed_token_ids")
+    max_logit_bias: int = field(1024, ge=0, description="most entries in logit_bias, allowed_token_ids or bad_words")
     max_grammar_bytes: int = field(
         128 * 2**10, ge=1, description="largest JSON schema, pattern, list of choices or grammar of a request"
     )

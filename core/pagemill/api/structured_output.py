@@ -1,4 +1,4 @@
-"""Making a request's format into what the engine holds its outputs to, for all dialects. Owns no state."""
+"""Making a request's format, and its bad words, into what the engine holds outputs to. Owns no state."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from pagemill.generation import TokenConstraint
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pagemill.pool import LoadedModel
     from pagemill.prompts.structured_output.formats import Format
 
@@ -22,3 +24,14 @@ async def compiled(model: "LoadedModel", wanted: "Format | None") -> TokenConstr
     if known is not None:
         return known
     return await asyncio.wrap_future(model.grammars.submit(wanted))
+
+
+async def without(
+    model: "LoadedModel", words: "Sequence[str] | None", held: TokenConstraint | None
+) -> TokenConstraint | None:
+    """What holds outputs to be without the words, and to what they are held to already."""
+    if not words:
+        return held
+    from pagemill.prompts.bad_words import BadWords
+
+    return await asyncio.to_thread(BadWords, model.tokenizer, words, held)

@@ -82,7 +82,9 @@ BOTH: list[tuple[dict[str, object], str]] = [
     ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format.json_schema.name"),
     ({"response_format": {"type": "structural_tag"}}, "response_format.type"),
     ({"response_format": {}}, "response_format.type"),
-    ({"bad_words": ["x"]}, "bad_words"),
+    ({"bad_words": "x"}, "bad_words"),
+    ({"bad_words": ["x", " "]}, "bad_words"),
+    ({"bad_words": ["x"] * 1025}, "bad_words"),
     ({"no_such_field": 1}, "no_such_field"),
     ({"user": 5}, "user"),
 ]

@@ -11,6 +11,7 @@ from pagemill.api.openai.logprobs import chat_logprobs, prompt_logprobs
 from pagemill.api.openai.messages import template_messages
 from pagemill.api.openai.run import Prompt, Run
 from pagemill.api.prompting import check_capabilities, encode, render_messages, thinking_variables
+from pagemill.api.structured_output import without
 from pagemill.api.tools import read_tool_use, read_tools
 from pagemill.generation import Delta, FinishReason, SamplingParams, TokenLogprobs
 from pagemill.pool import LoadedModel
@@ -56,7 +57,8 @@ class ChatAnswer:
         # The template writes the special tokens, BOS included, so none are added unless the client insists.
         token_ids = await encode(model.tokenizer, text, add_special=bool(body.add_special_tokens))
         self._plan = await plan_answer(model, body.output_format(), tools, prompt=text, continued=self._continued)
-        return [Prompt(token_ids, None, self._plan.shown_special_tokens, self._plan.constraint)]
+        constraint = await without(model, body.bad_words, self._plan.constraint)
+        return [Prompt(token_ids, None, self._plan.shown_special_tokens, constraint)]
 
     def readers(self, run: Run) -> list[AnswerReader]:
         assert self._plan is not None, "the prompts come first"

@@ -9,7 +9,7 @@ from pagemill.api.openai.completion_request import CompletionRequest
 from pagemill.api.openai.logprobs import TextLogprobs, joined, prompt_logprobs
 from pagemill.api.openai.run import Prompt, Run, prompt_limit
 from pagemill.api.prompting import encode, encode_infill
-from pagemill.api.structured_output import compiled
+from pagemill.api.structured_output import compiled, without
 from pagemill.backends.base import decode
 from pagemill.errors import UnsupportedParameterError
 from pagemill.generation import Delta, FinishReason, SamplingParams, TokenConstraint, TokenLogprobs
@@ -41,7 +41,7 @@ class CompletionAnswer:
 
     async def prompts(self, model: LoadedModel) -> list[Prompt]:
         add_special = self._body.add_special_tokens is not False
-        constraint = await compiled(model, self._body.output_format())
+        constraint = await without(model, self._body.bad_words, await compiled(model, self._body.output_format()))
         if self._body.suffix:
             return [await self._infill(model, text, self._body.suffix, constraint) for text in self._body.prompt]
         prompts = []

@@ -74,6 +74,7 @@ class GenerationFields(WireModel):
     ignore_eos: bool | None = None
     stop_token_ids: list[int] | None = None
     allowed_token_ids: list[int] | None = None
+    bad_words: list[str] | None = None
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
     add_special_tokens: bool | None = None
@@ -105,6 +106,10 @@ class GenerationFields(WireModel):
                 f"truncate_prompt_tokens must be at least 1, or -1 for as many as fit, got {truncation}",
                 param="truncate_prompt_tokens",
             )
+        for index, word in enumerate(self.bad_words or ()):
+            if not word.strip():
+                message = f"bad_words[{index}] must have more than white space, got {shown(word)}"
+                raise InvalidRequestError(message, param="bad_words")
         self.output_format()
 
     def output_format(self) -> "Source | None":
@@ -151,6 +156,7 @@ class GenerationFields(WireModel):
         check_count("stop_token_ids", len(self.stop_token_ids or ()), settings.max_stop, "max_stop")
         check_count("logit_bias", len(self.logit_bias or ()), settings.max_logit_bias, "max_logit_bias")
         check_count("allowed_token_ids", len(self.allowed_token_ids or ()), settings.max_logit_bias, "max_logit_bias")
+        check_count("bad_words", len(self.bad_words or ()), settings.max_logit_bias, "max_logit_bias")
         check_count("prompt_logprobs", self.prompt_logprobs or 0, settings.max_logprobs, "max_logprobs")
 
     def sampling(self, *, logprobs: int | None, prompt_logprobs: int | None) -> SamplingParams:
