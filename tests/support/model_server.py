@@ -26,6 +26,10 @@ class ModelServer:
     url: str
     http: httpx.Client
 
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
     def post(self, path: str, body: Any, **options: Any) -> httpx.Response:
         return self.http.post(self.url + path, json=body, **options)
 
