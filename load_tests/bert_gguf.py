@@ -1,4 +1,4 @@
-"""A folder of a BERT-family encoder as a GGUF file, as llama.cpp's own converter writes it. Needs gguf and safetensors.
+"""A folder of a BERT as a GGUF file, as llama.cpp's own converter writes it. Needs gguf and safetensors.
 
 python -m load_tests.bert_gguf FOLDER FILE.gguf [--type f32|f16|q8_0]
 """
@@ -17,22 +17,32 @@ FILE_TYPES = {
     "f16": (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
     "q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
 }
+HEAD = {"pooler.dense": "cls", "classifier": "cls.output"}  # of a cross-encoder
 KEPT_F32 = ("position_embd", "token_types", "norm", "cls")  # small, or read by operations that want it so
 PHANTOM_SPACE = "\u2581"
 
 
 def convert(folder: Path, path: Path, file_type: str = "f32") -> Path:
-    """Write the encoder in `folder` (WordPiece vocabulary, tensors as transformers' BertModel names them) to `path`."""
+    """Write the encoder or cross-encoder in `folder` (WordPiece vocabulary, transformers' names of BERT's tensors) to
+    `path`.
+    """
     config = json.loads((folder / "config.json").read_text())
     writer = gguf.GGUFWriter(path, "bert")
     tensor_type, whole_type = FILE_TYPES[file_type]
-    _add_parameters(writer, config, pooling_type(folder), whole_type)
-    _add_vocabulary(writer, folder, config["vocab_size"])
+    head = HEAD if config["architectures"] == ["BertForSequenceClassification"] else {}
+    if head:
+        writer.add_classifier_output_labels(["LABEL_0"])
+    else:
+        writer.add_pooling_type(pooling_type(folder))
+    _add_parameters(writer, config, whole_type)
+    _add_vocabulary(writer, folder, config)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.BERT, config["num_hidden_layers"])
     for name, values in load_file(folder / "model.safetensors").items():
-        ours = names.get_name(name.removeprefix("bert."), try_suffixes=(".weight", ".bias"))
-        if name.endswith("position_ids") or ours is None:  # the pooler, which embeddings have no use for
+        module, _, kind = name.removeprefix("bert.").rpartition(".")
+        ours = head.get(module) or names.get_name(module)
+        if ours is None:  # as the pooler, which embeddings have no use for
             continue
+        ours = f"{ours}.{kind}"
         wide = values.astype(np.float32)
         if wide.ndim == 1 or any(part in ours for part in KEPT_F32):
             writer.add_tensor(ours, wide)
@@ -52,7 +62,7 @@ def pooling_type(folder: Path) -> gguf.PoolingType:
     return gguf.PoolingType.CLS if pooling.get("pooling_mode_cls_token") else gguf.PoolingType.MEAN
 
 
-def _add_parameters(writer: Any, config: dict[str, Any], pooling: gguf.PoolingType, file_type: Any) -> None:
+def _add_parameters(writer: Any, config: dict[str, Any], file_type: Any) -> None:
     writer.add_name(config.get("_name_or_path") or "bert")
     writer.add_file_type(file_type)
     writer.add_context_length(config["max_position_embeddings"])
@@ -62,17 +72,16 @@ def _add_parameters(writer: Any, config: dict[str, Any], pooling: gguf.PoolingTy
     writer.add_head_count(config["num_attention_heads"])
     writer.add_layer_norm_eps(config["layer_norm_eps"])
     writer.add_causal_attention(False)
-    writer.add_pooling_type(pooling)
 
 
-def _add_vocabulary(writer: Any, folder: Path, size: int) -> None:
+def _add_vocabulary(writer: Any, folder: Path, config: dict[str, Any]) -> None:
     """llama.cpp marks the beginnings of words where WordPiece marks their continuations."""
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     special = {token["id"] for token in tokenizer["added_tokens"] if token["special"]}
     by_id = {index: text for text, index in tokenizer["model"]["vocab"].items()}
     by_id |= {token["id"]: token["content"] for token in tokenizer["added_tokens"]}
     texts, types = [], []
-    for index in range(size):
+    for index in range(config["vocab_size"]):
         text = by_id.get(index, f"[PAD{index}]")
         control = index in special or index not in by_id
         texts.append(text if control else text[2:] if text.startswith("##") else PHANTOM_SPACE + text)
@@ -81,7 +90,7 @@ def _add_vocabulary(writer: Any, folder: Path, size: int) -> None:
     writer.add_tokenizer_pre("default")
     writer.add_token_list(texts)
     writer.add_token_types(types)
-    writer.add_token_type_count(2)
+    writer.add_token_type_count(config["type_vocab_size"])
     ids = {text: index for index, text in by_id.items()}
     writer.add_bos_token_id(ids["[CLS]"])
     writer.add_sep_token_id(ids["[SEP]"])

@@ -10,6 +10,7 @@ import pytest
 from pagemill.backends.base import ModelInfo
 from pagemill.backends.embedder import EmbeddingInput, EmbeddingTask, Vector
 from pagemill.backends.fake import FakeTokenizer
+from pagemill.backends.pair_format import SurroundedPairs
 from pagemill.backends.surroundings import Surroundings
 from pagemill.engine.embedding_engine import EmbeddingEngine
 from pagemill.engine.engine import EngineConfig
@@ -47,6 +48,7 @@ class RecordingEmbedder:
             embedding_length=1,
         )
         self.surroundings = Surroundings((), ())
+        self.pairs = SurroundedPairs(self.tokenizer, self.surroundings)
         self.steps: list[list[int]] = []  # lengths of the inputs
         self.gate = threading.Event()
         self.gate.set()

@@ -36,7 +36,10 @@ class TinyModel:
     has_bos: bool = True
     output_scale: float = 1.0  # less makes the distributions broader
     causal: bool = True
-    pooling: Literal["mean"] | None = None  # of an embedding model
+    pooling: Literal["mean", "cls", "last", "rank"] | None = None  # of an embedding model
+    classes: tuple[str, ...] = ()  # of a reranker's head
+    rerank_template: str | None = None
+    ends_texts: bool = False  # whether its tokenizer puts the end-of-text token behind a text
     more_special_tokens: tuple[str, ...] = ()
     token_keys: tuple[tuple[str, str], ...] = ()  # metadata that name tokens: a key of "tokenizer.ggml", a token's text
 
@@ -83,12 +86,16 @@ class TinyModel:
             writer.add_causal_attention(False)
         if self.pooling is not None:
             writer.add_pooling_type(gguf.PoolingType[self.pooling.upper()])
+        if self.classes:
+            writer.add_classifier_output_labels(list(self.classes))
 
     def _tensors(self, num_tokens: int) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {
             "token_embd.weight": (num_tokens, self.embedding),
             "output_norm.weight": (self.embedding,),
         }
+        if self.classes:
+            shapes["cls.output.weight"] = (len(self.classes), self.embedding)
         for layer in range(self.num_layers):
             part = self._mamba_layer() if self.architecture == "mamba" else self._attention_layer()
             shapes |= {f"blk.{layer}.{name}": shape for name, shape in part.items()}
@@ -159,7 +166,12 @@ def _add_byte_bpe(writer: Any, model: TinyModel) -> list[str]:
         writer.add_bos_token_id(texts.index("<|endoftext|>"))
     writer.add_eos_token_id(texts.index("<|im_end|>"))
     writer.add_add_bos_token(False)
-    writer.add_chat_template(CHAT_TEMPLATE)
+    if model.ends_texts:
+        writer.add_add_eos_token(True)
+    templates = [{"name": "default", "template": CHAT_TEMPLATE}]
+    if model.rerank_template is not None:
+        templates.append({"name": "rerank", "template": model.rerank_template})
+    writer.add_chat_template(templates)
     return texts
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias, runt
 from pagemill.backends.base import ModelInfo, Tokenizer
 
 if TYPE_CHECKING:
+    from pagemill.backends.pair_format import PairFormat
     from pagemill.backends.surroundings import Surroundings
 
 Vector: TypeAlias = "memoryview[float]"  # of float32
@@ -58,6 +59,11 @@ class Embedder(Protocol):
     @property
     def surroundings(self) -> "Surroundings":
         """What the model wants around a text, and between two."""
+        ...
+
+    @property
+    def pairs(self) -> "PairFormat":
+        """How the model takes two texts as one input, if its task is "score"."""
         ...
 
     def embed(self, inputs: Sequence[EmbeddingInput]) -> list[Vector]:

@@ -27,6 +27,7 @@ from pagemill.errors import (
 if TYPE_CHECKING:
     from pagemill.backends.base import ModelInfo, Tokenizer
     from pagemill.backends.embedder import Embedder, EmbeddingInput, EmbeddingTask, Vector
+    from pagemill.backends.pair_format import PairFormat
     from pagemill.backends.surroundings import Surroundings
     from pagemill.engine.statistics import EngineStats
     from pagemill.generation import GenerationRequest
@@ -71,6 +72,11 @@ class EmbeddingEngine:
     def surroundings(self) -> "Surroundings":
         """See `Embedder.surroundings`."""
         return self._embedder.surroundings
+
+    @property
+    def pairs(self) -> "PairFormat":
+        """See `Embedder.pairs`."""
+        return self._embedder.pairs
 
     @property
     def max_model_len(self) -> int:

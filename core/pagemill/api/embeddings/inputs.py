@@ -1,9 +1,10 @@
 """From what a client sends to what a model embeds: texts to tokens, too long ones cut or refused. Owns no state."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pagemill.api.prompting import encode
+from pagemill.api.prompting import LONG_TEXT, encode
 from pagemill.backends.embedder import EmbeddingInput
 from pagemill.errors import ContextLengthError, InvalidRequestError, UnsupportedParameterError
 
@@ -51,14 +52,11 @@ async def pair(engine: "EmbeddingEngine", first: str, second: str, keep: int | N
     Raises:
         ContextLengthError: they are too long together, or the first alone is for `keep`.
     """
-    head = await encode(engine.tokenizer, first, add_special=False, parse_special=False)
-    tail = await encode(engine.tokenizer, second, add_special=False, parse_special=False)
-    whole = engine.surroundings.pair(head, tail)
-    excess = 0 if keep is None else len(whole.token_ids) - keep
-    if excess > 0:
-        if excess >= len(tail):
-            raise ContextLengthError(f"{path}: the other text leaves no room for it in {keep} tokens", param=path)
-        whole = engine.surroundings.pair(head, tail[: len(tail) - excess])
+    make = engine.pairs.encode
+    short = len(first) + len(second) < LONG_TEXT
+    whole = make(first, second, keep) if short else await asyncio.to_thread(make, first, second, keep)
+    if whole is None:
+        raise ContextLengthError(f"{path}: the other text leaves no room for it in {keep} tokens", param=path)
     _check_length(engine, len(whole.token_ids), path)
     return whole
 

@@ -6,6 +6,7 @@
 import math
 from array import array
 from collections.abc import Sequence
+from contextlib import ExitStack
 from logging import getLogger
 
 from pagemill.backends.base import ModelInfo
@@ -14,8 +15,9 @@ from pagemill.backends.gguf.embedding_context import EmbeddingContext, Embedding
 from pagemill.backends.gguf.kv_size import kv_size, padded
 from pagemill.backends.gguf.model import Model
 from pagemill.backends.gguf.options import GGUFOptions
-from pagemill.backends.gguf.pooling import NAMES, RANK, Pooling
+from pagemill.backends.gguf.pooling import NAMES, RANK, RERANK_TEMPLATE, Pooling
 from pagemill.backends.gguf.tokenizer import GGUFTokenizer
+from pagemill.backends.pair_format import PairFormat, SurroundedPairs, TemplatePairs
 from pagemill.backends.surroundings import Surroundings
 from pagemill.errors import ModelLoadError
 
@@ -24,6 +26,7 @@ logger = getLogger(__name__)
 DEFAULT_MAX_NUM_SEQS = 64
 DEFAULT_MAX_MODEL_LEN = 8192
 WORDPIECE = 3  # enum llama_vocab_type
+YES_NO = ["yes", "no"]  # the classes of Qwen3-Reranker, whose probabilities llama.cpp computes
 
 
 class GGUFEmbedder:
@@ -47,6 +50,12 @@ class GGUFEmbedder:
         kv_bytes = kv_size(model, options.kv_type).bytes_per_token * padded(limits.max_tokens) if pooling.causal else 0
         self._info = model.info(kv_bytes)
         self._surroundings = Surroundings.of(tokenizer, _between(model))
+        template = model.text(RERANK_TEMPLATE)
+        self._pairs: PairFormat = (
+            SurroundedPairs(tokenizer, self._surroundings)
+            if template is None
+            else TemplatePairs.parse(tokenizer, template)
+        )
 
     @classmethod
     def of(cls, model: Model, pooling: Pooling, options: GGUFOptions) -> "GGUFEmbedder":
@@ -55,18 +64,19 @@ class GGUFEmbedder:
         Raises:
             ModelLoadError: names the file and the reason.
         """
-        try:
+        with ExitStack() as opened:
+            opened.callback(model.close)
+            if pooling.kind == RANK:
+                _check_classes(model)
             limits = _limits(model, pooling, options)
             context = create_embedding_context(model, pooling, limits, options)
-        except ModelLoadError:
-            model.close()
-            raise
-        if pooling.kind == RANK and model.architecture == "bert" and _num_token_types(model) > 1:
-            logger.warning("%s tells a pair's texts apart by types of tokens, which llama.cpp does not", model.path)
+            opened.callback(context.close)  # before the model's
+            embedder = cls(model, GGUFTokenizer(model.library, model.vocab), context, pooling, limits, options)
+            opened.pop_all()
         logger.info(
             "%s embeds: pooling %s, inputs of up to %d tokens", model.path, NAMES[pooling.kind], limits.max_model_len
         )
-        return cls(model, GGUFTokenizer(model.library, model.vocab), context, pooling, limits, options)
+        return embedder
 
     @property
     def info(self) -> ModelInfo:
@@ -95,6 +105,10 @@ class GGUFEmbedder:
     @property
     def surroundings(self) -> Surroundings:
         return self._surroundings
+
+    @property
+    def pairs(self) -> PairFormat:
+        return self._pairs
 
     def embed(self, inputs: Sequence[EmbeddingInput]) -> list[Vector]:
         vectors = self._context.embed([item.token_ids for item in inputs])
@@ -134,9 +148,25 @@ def _num_token_types(model: Model) -> int:
     return int(count) if count.isdigit() else 1
 
 
-def _score(values: Vector) -> Vector:
-    """What the classification head says, between 0 and 1. A head of several classes has been normalized by llama.cpp,
-    and "yes" is the first of them.
+def _check_classes(model: Model) -> None:
+    """Refuse heads whose first value is no score.
+
+    Raises:
+        ModelLoadError: it tells other classes apart than "yes" and "no".
     """
+    c = model.library.c
+    count = int(c.llama_model_n_cls_out(model.handle))
+    labels = [(c.llama_model_cls_label(model.handle, index) or b"").decode() for index in range(count)]
+    if count != 1 and labels != YES_NO:
+        raise ModelLoadError(
+            f"can't serve {model.path}: it tells {count} classes apart ({labels}); what scores pairs has one, "
+            f"or {YES_NO}"
+        )
+    if model.architecture == "bert" and _num_token_types(model) > 1:
+        logger.warning("%s tells a pair's texts apart by types of tokens, which llama.cpp does not", model.path)
+
+
+def _score(values: Vector) -> Vector:
+    """What the classification head says, between 0 and 1: of two classes llama.cpp gives the probabilities."""
     score = 1.0 / (1.0 + math.exp(-values[0])) if len(values) == 1 else values[0]
     return memoryview(array("f", [score]))

@@ -35,10 +35,16 @@ def pooling_of(model: Model, runner: str) -> Pooling | None:
     _refuse_what_cannot_embed(model)
     if not said.isdigit() or int(said) >= len(NAMES):
         raise ModelLoadError(f"can't serve {model.path}: {architecture}.pooling_type {said} is not known")
-    kind = int(said) or (LAST if causal else MEAN)
-    if int(said) == NONE:
+    kind = int(said)
+    if kind == NONE:
+        kind = RANK if _has_classes(model) else LAST if causal else MEAN
         logger.info("%s names no pooling_type: %s is taken", model.path, NAMES[kind])
     return Pooling(kind, causal)
+
+
+def _has_classes(model: Model) -> bool:
+    """Whether the file names classes of its head, which is all that llama.cpp's converter says of a cross-encoder."""
+    return model.library.c.llama_model_cls_label(model.handle, 0) is not None
 
 
 def _refuse_what_cannot_embed(model: Model) -> None:
@@ -49,8 +55,6 @@ def _refuse_what_cannot_embed(model: Model) -> None:
         what = f"{model.architecture} is a diffusion model, which makes no embeddings"
     elif model.is_recurrent:
         what = f"{model.architecture} is recurrent, and embeddings of such models are not supported"
-    elif model.text(RERANK_TEMPLATE) is not None:
-        what = f"its pairs are made by a template ({RERANK_TEMPLATE}), which is not supported"
     else:
         return
     raise ModelLoadError(f"can't serve {model.path}: {what}")

@@ -12,6 +12,7 @@ from torch import Tensor
 from pagemill.backends.base import ModelInfo
 from pagemill.backends.embedder import EmbeddingInput, EmbeddingTask, Vector
 from pagemill.backends.paged.tokenizer import PagedTokenizer
+from pagemill.backends.pair_format import PairFormat, SurroundedPairs
 from pagemill.backends.surroundings import SAMPLE, Surroundings
 from pagemill.errors import BackendError
 
@@ -47,6 +48,7 @@ class PagedEmbedder:
         info: ModelInfo,
         limits: EmbeddingLimits,
         task: EmbeddingTask,
+        pairs: PairFormat | None = None,  # None: as the tokenizer has them
     ) -> None:
         self._model: PooledModel | None = model
         self._tokenizer = tokenizer
@@ -54,6 +56,7 @@ class PagedEmbedder:
         self._limits = limits
         self._task = task
         self._surroundings = _surroundings(tokenizer)
+        self._pairs = pairs or SurroundedPairs(tokenizer, self._surroundings)
 
     @property
     def info(self) -> ModelInfo:
@@ -82,6 +85,10 @@ class PagedEmbedder:
     @property
     def surroundings(self) -> Surroundings:
         return self._surroundings
+
+    @property
+    def pairs(self) -> PairFormat:
+        return self._pairs
 
     def embed(self, inputs: Sequence[EmbeddingInput]) -> list[Vector]:
         if self._model is None:

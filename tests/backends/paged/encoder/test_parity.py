@@ -6,17 +6,12 @@ from typing import Any
 import numpy
 import pytest
 import torch
-import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
 
 from pagemill.backends.embedder import EmbeddingInput
 from pagemill.backends.paged.embedder_loading import load_embedder
 from pagemill.backends.paged.options import PagedOptions
+from support.encoder_folders import BERT, SIZES, WORDS, save
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{index}" for index in range(95))]
-SIZES = {"vocab_size": len(WORDS), "pad_token_id": 0}
-BERT = {**SIZES, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
 ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", {**BERT, "max_position_embeddings": 64}),
     "roberta": ("Roberta", {**BERT, "max_position_embeddings": 64, "pad_token_id": 1, "type_vocab_size": 1}),
@@ -43,24 +38,6 @@ LENGTHS = (1, 7, 30, 7, 62, 2)
 def inputs() -> list[tuple[int, ...]]:
     generator = numpy.random.default_rng(0)
     return [tuple(int(token) for token in generator.integers(5, len(WORDS), size=length)) for length in LENGTHS]
-
-
-def save(kind: str, config: dict[str, Any], folder: Path, suffix: str = "Model", **more: Any) -> Any:
-    """A random model of transformers' class, with a tokenizer beside it."""
-    torch.manual_seed(0)
-    model = getattr(transformers, kind + suffix)(getattr(transformers, kind + "Config")(**config, **more)).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    model.save_pretrained(folder)
-    tokenizer = Tokenizer(models.WordPiece({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.decoder = decoders.WordPiece()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    special = [("[CLS]", 2), ("[SEP]", 3)]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=special
-    )
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, cls_token="[CLS]", sep_token="[SEP]").save_pretrained(folder)
-    return model
 
 
 def embedded(folder: Path, given: list[tuple[int, ...]], **options: Any) -> list[Any]:
