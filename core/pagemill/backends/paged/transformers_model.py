@@ -3,31 +3,31 @@
 All of a model is transformers' but its attention, which is ours over the pages: `attend` is registered under a name of
 its own, for which transformers builds no masks, and finds the step in a slot that the model's attention modules share.
 (Keyword arguments, which travel through most models, don't through all.) What can't run so is refused when the model is
-loaded. The only file that imports transformers.
+loaded.
 """
 
-import logging
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import transformers
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.utils import logging as transformers_logging
 
 from pagemill.backends.paged.attention.base import Attention, AttentionBatch, AttentionSpec, LayerKV
 from pagemill.backends.paged.checkpoint import Checkpoint
 from pagemill.backends.paged.model import KVShape
+from pagemill.backends.paged.transformers_loading import (
+    context_length,
+    load_module,
+    read_transformers_config,
+    refuse,
+)
 from pagemill.backends.paged.transformers_probe import AttentionCall, Probe, check_tokens_are_independent
 from pagemill.errors import ModelLoadError
 
-logger = logging.getLogger(__name__)
-
 NAME = "pagemill"  # of our attention in transformers' register
 SLOT = "pagemill_slot"  # the attribute of attention modules that holds the model's `StepSlot`
-LENGTH_FIELDS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
 PLAIN_LAYERS = ("full_attention", "sliding_attention")
 CHANGING_ROPES = ("dynamic", "longrope")  # they change with the longest sequence of a batch
 
@@ -82,7 +82,7 @@ class TransformersModel:
         self._specs = specs
         self.kv_shape = kv_shape
         self.hidden_size = int(head.config.get_text_config().hidden_size)
-        self.context_length = _context_length(head.config)
+        self.context_length = context_length(head.config)
         self.vocab_size = self.logits(next(head.parameters()).new_zeros(1, self.hidden_size)).shape[-1]
 
     def forward(
@@ -147,14 +147,16 @@ def load_transformers_model(
             attention does not do; names the architecture and the reason.
     """
     transformers.AttentionInterface.register(NAME, attend)
-    config = _read_config(checkpoint)
-    _check_config(config, max_model_len or _context_length(config))
-    module = _load_module(checkpoint.folder, config, dtype).to(device)
+    config = read_transformers_config(checkpoint)
+    _check_config(config, max_model_len or context_length(config))
+    module = load_module(
+        checkpoint.folder, config, transformers.AutoModelForCausalLM, dtype=dtype, attn_implementation=NAME
+    ).to(device)
     try:
         with torch.inference_mode():
             return _examine(module, attention, device)
     except Exception as error:  # the model's code may fail in any way on what it was not written for
-        _refuse(config, str(error) or type(error).__name__, error)
+        refuse(config, str(error) or type(error).__name__, error)
 
 
 def attend(
@@ -181,59 +183,21 @@ def _examine(module: Any, attention: Attention, device: torch.device) -> Transfo
     return TransformersModel(decoder=decoder, head=module, attention=attention, specs=specs, kv_shape=probe.kv_shape())
 
 
-def _read_config(checkpoint: Checkpoint) -> Any:
-    model_type = checkpoint.config.get("model_type")
-    if model_type not in transformers.CONFIG_MAPPING:
-        known = f"transformers {transformers.__version__} has no model_type={model_type!r}"
-        if "auto_map" in checkpoint.config:
-            raise ModelLoadError(f"{known}, and the code in {checkpoint.folder} (auto_map) is not run")
-        raise ModelLoadError(known)
-    try:
-        return transformers.AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
-    except Exception as error:  # it raises what it likes for fields that it doesn't like
-        raise ModelLoadError(f"transformers can't read {checkpoint.folder / 'config.json'}: {error}") from error
-
-
-def _load_module(folder: Path, config: Any, dtype: torch.dtype) -> Any:
-    shows_progress = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        module, report = transformers.AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=config,
-            dtype=dtype,
-            attn_implementation=NAME,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except Exception as error:  # as for the configuration
-        _refuse(config, f"transformers could not load {folder}: {error}", error)
-    finally:
-        if shows_progress:
-            transformers_logging.enable_progress_bar()
-    for kind in ("missing_keys", "mismatched_keys", "error_msgs"):
-        if found := report.get(kind):
-            _refuse(config, f"{folder} has {kind.replace('_', ' ')}: {sorted(map(str, found))}")
-    if unexpected := report.get("unexpected_keys"):
-        logger.warning("The checkpoint has tensors that the model has no place for: %s", ", ".join(sorted(unexpected)))
-    return module.eval().requires_grad_(False)
-
-
 def _check_config(config: Any, max_model_len: int) -> None:
     """Refuse what the configuration alone shows."""
     text = config.get_text_config()
     if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
-        _refuse(config, "transformers has no model of it that generates text")
+        refuse(config, "transformers has no model of it that generates text")
     for name in ("is_encoder_decoder", "add_cross_attention", "num_kv_shared_layers"):
         if value := getattr(text, name, None):
-            _refuse(config, f"{name}={value!r} is not supported")
+            refuse(config, f"{name}={value!r} is not supported")
     if strange := sorted(set(getattr(text, "layer_types", None) or ()) - set(PLAIN_LAYERS)):
-        _refuse(config, f"layer_types has {', '.join(strange)}; supported are {', '.join(PLAIN_LAYERS)}")
+        refuse(config, f"layer_types has {', '.join(strange)}; supported are {', '.join(PLAIN_LAYERS)}")
     for rope in _ropes(text):
         kind = rope.get("rope_type")
-        original = rope.get("original_max_position_embeddings") or _context_length(config)
+        original = rope.get("original_max_position_embeddings") or context_length(config)
         if kind in CHANGING_ROPES and max_model_len > original:
-            _refuse(config, f"rope_type={kind!r} needs a max_model_len of at most {original}, not {max_model_len}")
+            refuse(config, f"rope_type={kind!r} needs a max_model_len of at most {original}, not {max_model_len}")
 
 
 def _ropes(text_config: Any) -> Iterator[Mapping[str, Any]]:
@@ -252,15 +216,3 @@ def _check_windows(text_config: Any, specs: tuple[AttentionSpec, ...]) -> None:
     window = getattr(text_config, "sliding_window", None)
     if window and not any(types) and all(spec.sliding_window is None for spec in specs):
         raise ModelLoadError(f"sliding_window={window} is told to no layer's attention")
-
-
-def _context_length(config: Any) -> int:
-    text = config.get_text_config()
-    for name in LENGTH_FIELDS:
-        if isinstance(length := getattr(text, name, None), int):
-            return length
-    raise ModelLoadError(f"config.json: none of {', '.join(LENGTH_FIELDS)} says how long a sequence may be")
-
-
-def _refuse(config: Any, reason: str, cause: Exception | None = None) -> NoReturn:
-    raise ModelLoadError(f"model_type={config.model_type!r} can't run through transformers here: {reason}") from cause
