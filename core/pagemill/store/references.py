@@ -192,9 +192,14 @@ def _config_files(folder: Path) -> list[Path]:
 
 
 def gguf_reference(
-    path: Path, names: Sequence[str], *, kept: object = None, sha256: str | None = None
+    path: Path,
+    names: Sequence[str],
+    *,
+    kept: object = None,
+    sha256: str | None = None,
+    modified_at: datetime | None = None,
 ) -> ModelReference:
-    """Of a GGUF file, whose SHA-256 may be known already. Names as for a folder.
+    """Of a GGUF file, whose SHA-256 may be known already, and when it came. Names as for a folder.
 
     Raises:
         ModelLoadError: it is no GGUF, or can't be read.
@@ -208,7 +213,7 @@ def gguf_reference(
         raise ModelLoadError(f"can't read the model file {path}: {error.strerror}") from error
     if magic != GGUF_MAGIC:
         raise ModelLoadError(f"{path} is not a GGUF file: it begins with {magic!r}, not {GGUF_MAGIC!r}")
-    modified_at = datetime.fromtimestamp(status.st_mtime, tz=UTC)
+    modified_at = modified_at or datetime.fromtimestamp(status.st_mtime, tz=UTC)
     reference = ModelReference(names[0], _aliases(names), path, "gguf", size_bytes, modified_at, kept)
     if sha256 is not None:
         reference._digest.append(f"sha256:{sha256}")
