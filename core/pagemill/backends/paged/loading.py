@@ -21,11 +21,20 @@ def load_paged(folder: Path, options: PagedOptions) -> "PagedBackend | PagedEmbe
         ModelLoadError: names the file, tensor, field or number that is wrong.
         SettingsError: the settings contradict one another, or ask for what does not run here.
     """
-    is_encoder = read_config(folder)["model_type"] in ENCODERS
-    if is_encoder and options.runner == "generate":
-        raise ModelLoadError(f"can't serve {folder} with the runner generate: it is an encoder, it makes embeddings")
-    if options.runner != "pooling" and not is_encoder and not (options.runner == "auto" and is_sentence_model(folder)):
+    if not makes_embeddings(folder, options):
         return PagedBackend.load(folder, options)
     from pagemill.backends.paged.embedder_loading import load_embedder
 
     return load_embedder(folder, options)
+
+
+def makes_embeddings(folder: Path, options: PagedOptions) -> bool:
+    """Whether the model is an embedder, as its files or `options.runner` say.
+
+    Raises:
+        ModelLoadError: it is to generate text and can't.
+    """
+    is_encoder = read_config(folder)["model_type"] in ENCODERS
+    if is_encoder and options.runner == "generate":
+        raise ModelLoadError(f"can't serve {folder} with the runner generate: it is an encoder, it makes embeddings")
+    return is_encoder or options.runner == "pooling" or (options.runner == "auto" and is_sentence_model(folder))
