@@ -185,7 +185,7 @@ def test_what_has_no_newer_name_is_a_400_that_says_what_to_do(
 
 
 def test_structured_json_objects_are_objects(grist: ModelServer) -> None:
-    answer = complete(grist, structured_outputs={"json_object": True}, n=8, seed=1, max_tokens=200, temperature=1.2)
+    answer = complete(grist, structured_outputs={"json_object": True}, n=16, seed=1, max_tokens=200, temperature=1.2)
     ended = [choice["text"] for choice in answer["choices"] if choice["finish_reason"] == "stop"]
     assert ended
     assert all(isinstance(json.loads(text), dict) for text in ended)

@@ -24,7 +24,7 @@ def test_more_requests_run_at_once_than_whole_contexts_fit() -> None:
     flags = ("--backend", "paged", "--device", "cpu", "--kv-cache-memory-bytes", str(one_context), "--port", "0")
     with model_server("grist", *flags, "--threads", "1") as server, ExitStack() as connections:
         for _ in range(8):
-            body = {"prompt": "The mill", "max_tokens": 150, "ignore_eos": True}
+            body = {"prompt": "The mill", "max_tokens": 200, "ignore_eos": True}
             connections.enter_context(begun(server.port, "/v1/completions", body))
         wait_until(lambda: 'pagemill_num_requests_running{model_name="grist"} 8.0' in server.get("/metrics").text)
 
