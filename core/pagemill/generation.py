@@ -14,6 +14,7 @@ from pagemill.errors import InvalidRequestError
 
 MAX_SEED = 2**63 - 1
 MAX_LOGIT_BIAS = 100.0
+MAX_REPETITION_PENALTY = 100.0  # or that much of a reward: near 0, logits would become infinite
 MIN_TEMPERATURE = 1e-5  # below it only ties are drawn from, and further below float32 has no numbers to divide by
 
 
@@ -72,10 +73,10 @@ class SamplingParams:
         _require(_within(self.min_p, 0.0, 1.0), "min_p", self.min_p, "in [0, 1]")
         _require(_within(self.typical_p, 0.0, 1.0) and self.typical_p > 0, "typical_p", self.typical_p, "in (0, 1]")
         _require(
-            _within(self.repetition_penalty, 0.0, 100.0) and self.repetition_penalty > 0,
+            _within(self.repetition_penalty, 1 / MAX_REPETITION_PENALTY, MAX_REPETITION_PENALTY),
             "repetition_penalty",
             self.repetition_penalty,
-            "greater than 0 and at most 100",
+            f"between {1 / MAX_REPETITION_PENALTY} and {MAX_REPETITION_PENALTY}",
         )
         _require(
             _within(self.presence_penalty, -2.0, 2.0), "presence_penalty", self.presence_penalty, "between -2 and 2"

@@ -26,6 +26,7 @@ BOTH: list[tuple[dict[str, object], str]] = [
     ({"min_p": 2}, "min_p"),
     ({"typical_p": 0}, "typical_p"),
     ({"repetition_penalty": 0}, "repetition_penalty"),
+    ({"repetition_penalty": 1e-40}, "repetition_penalty"),
     ({"presence_penalty": 2.1}, "presence_penalty"),
     ({"frequency_penalty": -2.1}, "frequency_penalty"),
     ({"max_tokens": -1}, "max_tokens"),
