@@ -1,16 +1,20 @@
 """What Ollama's integration suite checks of a server from outside, asked of the demo model on both backends."""
 
+import ctypes
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import llama_cpp
 import pytest
 
 from pagemill.backends.fake import FakeBackend
+from pagemill.store.references import DEMO_FOLDER
 from support.api_server import Serve, wait_until
-from support.model_server import NUM_PARALLEL, ModelServer
+from support.model_server import NUM_PARALLEL, ModelServer, model_server
 from support.ollama_requests import conversation, error, lines, question, text_of
 from support.openai_requests import choices_of, chunks
 from support.raw_requests import begun
@@ -225,3 +229,16 @@ def test_clients_that_go_away_leave_the_model_to_others(grist: ModelServer) -> N
         wait_until(lambda: grist.get("/load").json()["server_load"] == 50)
     wait_until(lambda: grist.get("/load").json()["server_load"] == 0, 5)
     assert chat_of_turns(grist, ["Norway"]) == ["The capital of Norway is Oslo."]
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_K_S", "Q4_K_M"])
+def test_a_quantized_model_says_how_and_still_answers(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "small.gguf"
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype, parameters.allow_requantize = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}"), True
+    whole = DEMO_FOLDER / "grist" / "grist-q8_0.gguf"
+    assert llama_cpp.llama_model_quantize(bytes(whole), bytes(path), ctypes.byref(parameters)) == 0
+    with model_server(str(path), "--port", "0", "--threads", "1") as server:
+        assert server.post("/api/show", {"model": "small"}).json()["details"]["quantization_level"] == kind
+        said = lines(server.post("/api/chat", conversation("What is the capital of Norway?", model="small")))
+        assert "".join(map(text_of, said)) == "The capital of Norway is Oslo."
