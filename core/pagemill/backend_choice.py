@@ -88,15 +88,13 @@ def estimate_memory(reference: ModelReference, settings: Settings, budget: Calla
     if kind == "gguf":
         from pagemill.backends.gguf.memory_need import estimate_gguf
 
-        return estimate_gguf(reference.path, _gguf_options(settings), budget("cpu"))
+        return estimate_gguf(reference.weight_files(), _gguf_options(settings), budget("cpu"))
     _prepare_for_torch()
     try:
-        from pagemill.backends.paged.device import choose_device
         from pagemill.backends.paged.memory_need import estimate_paged
     except ImportError as error:
         raise _no_torch(error) from error
-    device = choose_device(settings.device).type
-    return estimate_paged(reference.path, _paged_options(settings), budget(device))._replace(device=device)
+    return estimate_paged(reference.path, _paged_options(settings), budget)
 
 
 def _kind_of(reference: ModelReference, settings: Settings) -> str:

@@ -1,6 +1,7 @@
 """What this process may use of its machine: cores and memory, with cgroup limits. Owns no state; pure Python."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,16 @@ def resident_bytes() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS
+
+
+def release_freed_memory() -> None:
+    """Give back to the system what was freed: glibc keeps it for what may come, which for a model is much."""
+    if sys.platform == "linux":
+        import ctypes
+
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        if trim is not None:
+            trim(0)
 
 
 def _siblings(cpu: int) -> str:

@@ -4,6 +4,8 @@ A `ModelSlot` belongs to its pool and lives on the pool's event loop. May not im
 """
 
 import asyncio
+import gc
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,11 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pagemill.errors import PagemillError
 from pagemill.loaded_model import LoadedModel
+from pagemill.machine import release_freed_memory
 from pagemill.memory_need import MemoryNeed
 from pagemill.store.references import Reference
 
 if TYPE_CHECKING:
     from pagemill.backends.base import ModelInfo
+
+logger = logging.getLogger(__name__)
 
 
 class LoadedModelStatus(NamedTuple):
@@ -97,6 +102,19 @@ class ModelSlot:
             self._expiry.cancel()
         self._expiry = self.expires_at = None
 
+    async def close(self, *, reclaim_memory: bool = True) -> None:
+        """Unload the model. If this is cancelled, it is still there, to be closed again."""
+        if self.model is None:
+            return
+        self.cancel_expiry()
+        try:
+            await self.model.engine.close()
+        except Exception:  # the model is gone in any case, and nobody waits who could do more than log it
+            logger.exception("closing %s failed", self.reference.name)
+        self.model = self.need = None
+        if reclaim_memory:
+            await asyncio.to_thread(_reclaim_memory)
+
     def status(self) -> LoadedModelStatus | None:
         """None if it is not loaded. Of one in use, `expires_at` is what it would be if it became idle now."""
         if self.model is None:
@@ -104,3 +122,9 @@ class ModelSlot:
         if self.expires_at is not None or self.keep_alive_s < 0:
             return LoadedModelStatus(self.model, self.expires_at)
         return LoadedModelStatus(self.model, datetime.now(UTC) + timedelta(seconds=self.keep_alive_s))
+
+
+def _reclaim_memory() -> None:
+    """What a model leaves behind, as far as others can have it."""
+    gc.collect()
+    release_freed_memory()

@@ -158,7 +158,7 @@ class ModelPool:
                 task.cancel()
             if tasks:
                 await asyncio.wait(tasks)
-            await self._close_engine(slot)
+            await slot.close(reclaim_memory=False)  # the process ends
 
     @property
     def _default_slot(self) -> ModelSlot | None:
@@ -258,7 +258,7 @@ class ModelPool:
 
     async def _evict(self, slot: ModelSlot) -> None:
         slot.num_evictions += 1
-        await self._close_engine(slot)
+        await slot.close()
         logger.info("unloaded %s to make room", slot.reference.name)
 
     def _begin_unload(self, slot: ModelSlot) -> None:
@@ -273,21 +273,11 @@ class ModelPool:
             if slot.loading is not None:
                 await asyncio.wait({slot.loading})
             async with self._turn:
-                await self._close_engine(slot)
+                await slot.close()
             logger.info("unloaded %s", slot.reference.name)
         finally:
             slot.unloading = None
             slot.open()
-
-    async def _close_engine(self, slot: ModelSlot) -> None:
-        if slot.model is None:
-            return
-        slot.cancel_expiry()
-        try:
-            await slot.model.engine.close()
-        except Exception:  # the model is gone in any case, and nobody waits who could do more than log it
-            logger.exception("closing %s failed", slot.reference.name)
-        slot.model = slot.need = None  # last: should this task be cancelled, close() finds the engine, and closes it
 
     def _let_expire(self, slot: ModelSlot) -> None:
         """Of a model that nobody holds, set when it is unloaded."""

@@ -5,6 +5,7 @@ loop's thread.
 """
 
 from collections.abc import Iterator, Mapping
+from logging import getLogger
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,6 +30,10 @@ from pagemill.machine import available_memory_bytes
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+logger = getLogger(__name__)
+
+MIB = 2**20
 
 
 class RunningSequence(NamedTuple):
@@ -85,6 +90,7 @@ class GGUFBackend:
         try:
             size = kv_size(model, options.kv_type)
             capacity = choose_capacity(size, model.context_length, options, available_memory_bytes())
+            _log_capacity(capacity, size, model)
             context = create_context(model, options, capacity)
         except ModelLoadError:
             preparing.join()  # it reads the vocabulary
@@ -173,6 +179,16 @@ class GGUFBackend:
         sequence = self._sequences.pop(sequence_id, None)
         if sequence is not None:
             sequence.sampler.close()
+
+
+def _log_capacity(capacity: Capacity, size: KVSize, model: Model) -> None:
+    logger.info(
+        "KV cache: %d slots of %d tokens, %.0f MiB; the model's context is %d tokens",
+        capacity.max_num_seqs,
+        capacity.max_model_len,
+        size.of_slot(capacity.max_model_len) * capacity.max_num_seqs / MIB,
+        model.context_length,
+    )
 
 
 def _prepare(tokenizer: GGUFTokenizer) -> None:

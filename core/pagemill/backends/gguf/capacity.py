@@ -43,16 +43,7 @@ def choose_capacity(size: KVSize, context_length: int, options: GGUFOptions, fre
     longest = size.longest(limit // num_seqs)
     if longest < 1 or (options.max_model_len is not None and longest < length):
         raise _no_room(size, Capacity(num_seqs, options.max_model_len or 1), limit, longest)
-    chosen = Capacity(num_seqs, min(length, longest))
-    logger.info(
-        "KV cache: %d slots of %d tokens, %.0f MiB (of %.0f MiB that may be used); the model's context is %d tokens",
-        chosen.max_num_seqs,
-        chosen.max_model_len,
-        size.of_slot(chosen.max_model_len) * chosen.max_num_seqs / MIB,
-        limit / MIB,
-        context_length,
-    )
-    return chosen
+    return Capacity(num_seqs, min(length, longest))
 
 
 def _wanted_length(context_length: int, options: GGUFOptions) -> int:
@@ -62,6 +53,11 @@ def _wanted_length(context_length: int, options: GGUFOptions) -> int:
     if 0 < context_length < wanted:
         logger.warning("max_model_len %d is beyond the %d tokens the model was trained for", wanted, context_length)
     return wanted
+
+
+def kv_limit(budget_bytes: int, weight_bytes: int) -> int:
+    """The most memory for KV, left to choose, of a model that shares a budget with others."""
+    return max(1, min(DEFAULT_KV_BYTES, (budget_bytes - weight_bytes) // 2))
 
 
 def _no_room(size: KVSize, asked: Capacity, limit: int, longest: int) -> ModelLoadError:

@@ -4,7 +4,8 @@ Sizes are computed from the file's metadata, before anything is allocated. Where
 layers' KV in its own way the result is too large, never too small.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 from pagemill.backends.gguf.model import Model
 
@@ -40,38 +41,50 @@ def padded(num_tokens: int) -> int:
 
 
 def kv_size(model: Model, kv_type: str) -> KVSize:
-    """Compute the sizes of a model's KV in a type ("f16", "q8_0", "q4_0")."""
-    values = _Values(model)
-    num_layers = values.number("block_count", 0)
-    heads = values.per_layer("attention.head_count", num_layers, [0] * num_layers)
-    kv_heads = values.per_layer("attention.head_count_kv", num_layers, heads)
-    head_size = values.number("embedding_length", 0) // max([1, *heads])
-    key_length = max(values.number("attention.key_length", head_size), values.number("attention.key_length_swa", 0))
+    """The sizes of a loaded model's KV in a type ("f16", "q8_0", "q4_0")."""
+    return kv_size_by(_ModelNumbers(model), kv_type, purely_recurrent=model.is_purely_recurrent)
+
+
+def kv_size_by(numbers: "Numbers", kv_type: str, *, purely_recurrent: bool) -> KVSize:
+    """Compute the sizes of a model's KV by what its file says. `purely_recurrent`: every layer keeps a state."""
+    num_layers = numbers.number("block_count", 0)
+    heads = numbers.per_layer("attention.head_count", num_layers, [0] * num_layers)
+    kv_heads = numbers.per_layer("attention.head_count_kv", num_layers, heads)
+    head_size = numbers.number("embedding_length", 0) // max([1, *heads])
+    key_length = max(numbers.number("attention.key_length", head_size), numbers.number("attention.key_length_swa", 0))
     value_length = max(
-        values.number("attention.value_length", head_size), values.number("attention.value_length_swa", 0)
+        numbers.number("attention.value_length", head_size), numbers.number("attention.value_length_swa", 0)
     )
-    if values.number("attention.key_length_mla", 0) > 0:
+    if numbers.number("attention.key_length_mla", 0) > 0:
         value_length = 0  # multi-head latent attention: the values are part of the cached keys
-    num_values = sum(kv_heads) * (key_length + value_length)
-    if bool(model.library.c.llama_model_is_recurrent(model.handle)):
-        num_values = 0  # every layer keeps a state
-    state = _state_values(values) * num_layers if model.is_recurrent else 0
+    num_values = 0 if purely_recurrent else sum(kv_heads) * (key_length + value_length)
+    state = _state_values(numbers) * num_layers
     return KVSize(int(num_values * BYTES_PER_VALUE[kv_type]), state * STATE_BYTES_PER_VALUE)
 
 
-def _state_values(values: "_Values") -> int:
-    """Values of one layer's recurrent state: Mamba's convolution and SSM state, or RWKV's shift and WKV state."""
-    inner, state = values.number("ssm.inner_size", 0), values.number("ssm.state_size", 0)
-    groups, kernel = values.number("ssm.group_count", 0), values.number("ssm.conv_kernel", 0)
+def _state_values(numbers: "Numbers") -> int:
+    """Values of one layer's recurrent state: Mamba's convolution and SSM state, or RWKV's shift and WKV state. None of
+    them without such layers.
+    """
+    inner, state = numbers.number("ssm.inner_size", 0), numbers.number("ssm.state_size", 0)
+    groups, kernel = numbers.number("ssm.group_count", 0), numbers.number("ssm.conv_kernel", 0)
     mamba = max(0, kernel - 1) * (inner + 2 * groups * state) + inner * state
-    embedding, head = values.number("embedding_length", 0), values.number("wkv.head_size", 0)
-    rwkv = embedding * (head + values.number("token_shift_count", 2)) if head else 0
-    short_convolution = embedding * max(0, values.number("shortconv.l_cache", 0) - 1)
+    embedding, head = numbers.number("embedding_length", 0), numbers.number("wkv.head_size", 0)
+    rwkv = embedding * (head + numbers.number("token_shift_count", 2)) if head else 0
+    short_convolution = embedding * max(0, numbers.number("shortconv.l_cache", 0) - 1)
     return mamba + rwkv + short_convolution
 
 
-class _Values:
-    """The architecture's numbers in a model's metadata. Arrays make it read the file, scalars don't."""
+class Numbers(Protocol):
+    """The numbers that a file gives under its architecture's name."""
+
+    def number(self, name: str, default: int) -> int: ...
+
+    def per_layer(self, name: str, num_layers: int, default: list[int]) -> list[int]: ...
+
+
+class _ModelNumbers:
+    """Of a loaded model. Arrays make it read the file, scalars don't."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -86,6 +99,30 @@ class _Values:
         if text is not None and text.isdigit():
             return [int(text)] * num_layers
         found = self._model.file_metadata.get(self._prefix + name)
+        if isinstance(found, list) and all(isinstance(item, int) for item in found):
+            return found[:num_layers]
+        return default
+
+
+class HeaderNumbers:
+    """Of a file that is not loaded, by its header's values."""
+
+    def __init__(self, values: Mapping[str, object]) -> None:
+        self._values = values
+        self._prefix = f"{values.get('general.architecture')}."
+
+    def number(self, name: str, default: int) -> int:
+        found = self._values.get(self._prefix + name)
+        return found if isinstance(found, int) else default
+
+    def flag(self, name: str, default: bool) -> bool:
+        found = self._values.get(self._prefix + name)
+        return found if isinstance(found, bool) else default
+
+    def per_layer(self, name: str, num_layers: int, default: list[int]) -> list[int]:
+        found = self._values.get(self._prefix + name)
+        if isinstance(found, int):
+            return [found] * num_layers
         if isinstance(found, list) and all(isinstance(item, int) for item in found):
             return found[:num_layers]
         return default

@@ -1,4 +1,4 @@
-"""The key-value pairs in a GGUF file's header, arrays included: what `/api/show` reports.
+"""What a GGUF file's header says: its key-value pairs, arrays included, for `/api/show`; and what its tensors take.
 
 llama.cpp's API gives scalars only, and reading a vocabulary of 150k strings in Python takes a quarter of a second. So
 `FileMetadata` reads the file when it is first asked, not when the model loads. May not import llama_cpp.
@@ -7,14 +7,19 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 import mmap
 import struct
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple, TypeVar
 
 from pagemill.errors import ModelLoadError
 
 MAGIC = b"GGUF"
 STRING, ARRAY = 8, 9
+MAX_SHORT_ARRAY = 4096  # items; what is given for each layer is shorter
+DEFAULT_ALIGNMENT = 32
+T = TypeVar("T")
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 
 
@@ -42,15 +47,37 @@ class FileMetadata(Mapping[str, object]):
             return self._values
 
 
+class LongArray(NamedTuple):
+    """Stands for an array that was not read."""
+
+    num_items: int
+
+
+class Header(NamedTuple):
+    """A header without its long arrays (the vocabulary), which takes a fraction of the time to read."""
+
+    values: Mapping[str, object]
+    tensor_bytes: Mapping[int, int]  # by the tensors' type, enum ggml_type
+
+
 def read_metadata(path: Path) -> dict[str, object]:
     """Read the pairs of a GGUF file (version 2 or later, little-endian).
 
     Raises:
         ModelLoadError: the file can't be read, or isn't GGUF, or ends too early.
     """
+    return _read(path, lambda data: _Reader(data).pairs())
+
+
+def read_header(path: Path) -> Header:
+    """Read what estimates go by. Raises as `read_metadata`."""
+    return _read(path, lambda data: _Reader(data, max_array=MAX_SHORT_ARRAY).header())
+
+
+def _read(path: Path, read: Callable[[mmap.mmap], T]) -> T:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Reader(data).pairs()
+            return read(data)
     except OSError as error:
         raise ModelLoadError(f"can't read {path}: {error.strerror}") from error
     except (struct.error, ValueError, KeyError, OverflowError) as error:
@@ -58,20 +85,45 @@ def read_metadata(path: Path) -> dict[str, object]:
 
 
 class _Reader:
-    """A cursor over the header's bytes."""
+    """A cursor over the header's bytes. Of an array with more than `max_array` items only the length is read."""
 
-    def __init__(self, data: mmap.mmap) -> None:
+    def __init__(self, data: mmap.mmap, *, max_array: int | None = None) -> None:
         self._data = data
+        self._max_array = max_array
         self._offset = 0
+        self._num_tensors = 0
 
     def pairs(self) -> dict[str, object]:
         if self._data[:4] != MAGIC:
             raise ValueError("it does not begin with GGUF")
         self._offset = 4
-        version, _num_tensors, num_pairs = self._unpack("IQQ")
+        version, self._num_tensors, num_pairs = self._unpack("IQQ")
         if not 2 <= version <= 255:  # a big-endian file reads as a huge number
             raise ValueError(f"unsupported version {version}")
         return dict(self._pair() for _ in range(num_pairs))
+
+    def header(self) -> Header:
+        values = self.pairs()
+        tensors = sorted(self._tensor() for _ in range(self._num_tensors))
+        alignment = values.get("general.alignment", DEFAULT_ALIGNMENT)
+        if not isinstance(alignment, int) or alignment < 1:
+            raise ValueError(f"general.alignment is {alignment}")
+        data_bytes = len(self._data) - -(-self._offset // alignment) * alignment
+        ends = [offset for offset, _ in tensors[1:]] + [data_bytes]
+        by_type: Counter[int] = Counter()
+        for (offset, kind), end in zip(tensors, ends, strict=True):
+            if end < offset:
+                raise ValueError("it ends before its last tensor")
+            by_type[kind] += end - offset
+        return Header(values, by_type)
+
+    def _tensor(self) -> tuple[int, int]:
+        """Where the next one begins, and its type."""
+        self._skip_string()
+        (num_dimensions,) = self._unpack("I")
+        self._unpack(f"{num_dimensions}Q")
+        kind, offset = self._unpack("IQ")
+        return offset, kind
 
     def _pair(self) -> tuple[str, object]:
         key = self._string()
@@ -85,20 +137,35 @@ class _Reader:
             return self._array()
         return self._unpack(SCALARS[kind])[0]
 
-    def _array(self) -> list[object]:
+    def _array(self) -> object:
         kind, count = self._unpack("IQ")
         if count > len(self._data):
             raise ValueError(f"an array of {count} items is longer than the file")
+        if self._max_array is not None and count > self._max_array and kind != ARRAY:
+            self._skip_items(kind, count)
+            return LongArray(count)
         if kind in (STRING, ARRAY):
             return [self._value(kind) for _ in range(count)]
         return list(self._unpack(f"{count}{SCALARS[kind]}"))
 
+    def _skip_items(self, kind: int, count: int) -> None:
+        if kind == STRING:
+            for _ in range(count):
+                self._skip_string()
+        else:
+            self._offset += count * struct.calcsize("<" + SCALARS[kind])
+
     def _string(self) -> str:
+        start = self._skip_string()
+        return self._data[start : self._offset].decode("utf-8", errors="replace")
+
+    def _skip_string(self) -> int:
+        """Where its bytes begin."""
         (length,) = self._unpack("Q")
         if length > len(self._data) - self._offset:
             raise ValueError("a string is longer than the file")
         start, self._offset = self._offset, self._offset + length
-        return self._data[start : self._offset].decode("utf-8", errors="replace")
+        return start
 
     def _unpack(self, layout: str) -> tuple[int, ...]:
         values = struct.unpack_from("<" + layout, self._data, self._offset)

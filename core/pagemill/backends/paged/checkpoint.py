@@ -57,7 +57,7 @@ class Checkpoint:
         with ExitStack() as opened:
             files = []
             for path in weights.paths:
-                files.append(_open_file(path))
+                files.append(open_weight_file(path))
                 opened.callback(files[-1].close)
             by_tensor = _by_tensor(files)
             _check_index(weights, by_tensor)
@@ -90,6 +90,10 @@ class Checkpoint:
             ModelLoadError: there is no such tensor.
         """
         return self._file(name).load(name)
+
+    def release(self, name: str) -> None:
+        """Say that a loaded tensor has been copied, so that it need not stay in memory."""
+        self._file(name).release(name)
 
     def expect(self, name: str, shape: Sequence[int]) -> None:
         """
@@ -155,7 +159,11 @@ class Checkpoint:
         return file
 
 
-def _open_file(path: Path) -> WeightFile:
+def open_weight_file(path: Path) -> WeightFile:
+    """
+    Raises:
+        ModelLoadError: it can't be read, or is damaged; names it.
+    """
     return SafetensorsFile.open(path) if path.suffix == ".safetensors" else PickleFile.open(path)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pagemill.backends.paged.mapped_file import MappedFile
 from pagemill.backends.paged.model_folder import DOWNLOAD_AGAIN, LFS_POINTER, refuse_lfs_pointer
 from pagemill.backends.paged.weight_file import DTYPES, TensorEntry
 from pagemill.errors import ModelLoadError
@@ -22,6 +23,7 @@ class PickleFile:
         self.path = path
         self.entries = {name: TensorEntry(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
         self._tensors = tensors
+        self._mapped = MappedFile(path)
 
     @classmethod
     def open(cls, path: Path) -> "PickleFile":
@@ -44,6 +46,11 @@ class PickleFile:
 
     def load(self, name: str) -> Tensor:
         return self._tensors[name]
+
+    def release(self, name: str) -> None:
+        tensor = self._tensors[name]
+        if tensor.is_contiguous():
+            self._mapped.release(tensor.data_ptr(), tensor.nbytes)
 
     def close(self) -> None:
         self._tensors = {}

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from pagemill.backends.paged.mapped_file import MappedFile
 from pagemill.backends.paged.model_folder import DOWNLOAD_AGAIN, refuse_lfs_pointer
 from pagemill.backends.paged.weight_file import DTYPES, TensorEntry
 from pagemill.errors import ModelLoadError
@@ -49,6 +50,7 @@ class SafetensorsFile:
         self.path = path
         self.entries = entries
         self._handle = handle
+        self._mapped = MappedFile(path)
 
     @classmethod
     def open(cls, path: Path) -> "SafetensorsFile":
@@ -69,6 +71,10 @@ class SafetensorsFile:
         except (SafetensorError, RuntimeError, OSError) as error:
             raise ModelLoadError(f"can't read the tensor {name} of {self.path}: {error}") from error
         return tensor
+
+    def release(self, name: str) -> None:
+        tensor = self.load(name)
+        self._mapped.release(tensor.data_ptr(), tensor.nbytes)
 
     def close(self) -> None:
         self._handle = None

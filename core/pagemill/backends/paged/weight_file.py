@@ -41,6 +41,10 @@ class WeightFile(Protocol):
         """The tensor named in `entries`, mapped from the file, not copied. Writing to it does not change the file."""
         ...
 
+    def release(self, name: str) -> None:
+        """Let go of the pages of a tensor that has been copied; they are read again if it is used again."""
+        ...
+
     def close(self) -> None:
         """Let go of the file. Tensors that were loaded stay valid."""
         ...

@@ -52,6 +52,7 @@ class WeightReader:
         for name, part_shape in parts:
             size = math.prod(part_shape)
             flat[end : end + size].view(part_shape).copy_(self._load(name, part_shape))
+            self._checkpoint.release(name)
             end += size
         assert end == flat.numel()
         return parameter
