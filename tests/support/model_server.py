@@ -42,10 +42,3 @@ def model_server(*arguments: str) -> Iterator[ModelServer]:
     """`pagemill serve` with the arguments, until the block ends."""
     with served_process(*arguments, step_delay_s=None) as served, httpx.Client(timeout=60, trust_env=False) as http:
         yield ModelServer(served.address, http)
-
-
-def serve_grist(backend: str) -> "Iterator[ModelServer]":
-    """The demo model on a backend: what a fixture yields from."""
-    device = ("--device", "cpu") if backend == "paged" else ()
-    with model_server("grist", "--backend", backend, *device, *FLAGS) as server:
-        yield server
