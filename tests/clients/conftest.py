@@ -12,36 +12,29 @@ from support.validators import clean_environment
 
 collect_ignore = ["frameworks"]  # runs in an environment of its own: test_frameworks.py
 CLIENTS_BIN = Path(__file__).parents[2] / ".venv-clients" / "bin"
-SMALL = ("--port", "0", "--threads", "1")
-SMALL_CHAT = (*SMALL, "--kv-cache-memory-bytes", "33554432")
+SMALL = ("--port", "0", "--threads", "1", "--kv-cache-memory-bytes", "33554432")
 
 
 @pytest.fixture(scope="session")
-def chat_url() -> Iterator[str]:
-    """The demo model's server."""
-    with served_process(CHAT_MODEL, *SMALL_CHAT, step_delay_s=None) as served:
-        yield served.address
-
-
-@pytest.fixture(scope="session")
-def embeddings_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real embedding model's server."""
-    model = sentence_model.gguf_file(tmp_path_factory.mktemp(EMBEDDING_MODEL))
-    with served_process(str(model), "--served-model-name", EMBEDDING_MODEL, *SMALL, step_delay_s=None) as served:
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The demo model, and beside it a real embedding model."""
+    embedding_model = sentence_model.gguf_file(tmp_path_factory.mktemp(EMBEDDING_MODEL))
+    assert embedding_model.stem == EMBEDDING_MODEL
+    with served_process(CHAT_MODEL, str(embedding_model), *SMALL, step_delay_s=None) as served:
         yield served.address
 
 
 @pytest.fixture(scope="session")
 def guarded_url() -> Iterator[str]:
     """The demo model behind a key."""
-    with served_process(CHAT_MODEL, "--api-key", KEY, *SMALL_CHAT, step_delay_s=None) as served:
+    with served_process(CHAT_MODEL, "--api-key", KEY, *SMALL, step_delay_s=None) as served:
         yield served.address
 
 
 @pytest.fixture
-def environment(chat_url: str, embeddings_url: str, guarded_url: str) -> dict[str, str]:
+def environment(server_url: str, guarded_url: str) -> dict[str, str]:
     """For programs that run clients: where the servers are, and no settings of whoever runs the tests."""
-    urls = {"CHAT_URL": chat_url, "EMBEDDINGS_URL": embeddings_url, "GUARDED_URL": guarded_url}
+    urls = {"SERVER_URL": server_url, "GUARDED_URL": guarded_url}
     offline = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # LiteLLM would fetch prices
     return clean_environment() | urls | offline
 

@@ -33,8 +33,8 @@ def connect(url: str, api_key: str = "unused") -> anthropic.Anthropic:
 
 
 @pytest.fixture
-def client(chat_url: str) -> Iterator[anthropic.Anthropic]:
-    with connect(chat_url) as made:
+def client(server_url: str) -> Iterator[anthropic.Anthropic]:
+    with connect(server_url) as made:
         yield made
 
 
@@ -107,8 +107,8 @@ def test_models_are_listed_and_found(client: anthropic.Anthropic) -> None:
     assert client.models.retrieve(CHAT_MODEL).id == CHAT_MODEL
 
 
-async def test_the_async_client_answers_and_streams(chat_url: str) -> None:
-    async with anthropic.AsyncAnthropic(base_url=chat_url, api_key="unused", max_retries=0) as client:
+async def test_the_async_client_answers_and_streams(server_url: str) -> None:
+    async with anthropic.AsyncAnthropic(base_url=server_url, api_key="unused", max_retries=0) as client:
         message = await client.messages.create(**asked(CAPITAL))
         assert [block.to_dict() for block in message.content] == [{"type": "text", "text": CAPITAL_ANSWER}]
         async with client.messages.stream(**asked(CAPITAL)) as stream:

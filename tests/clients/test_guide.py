@@ -33,8 +33,7 @@ def test_snippet_prints_what_it_says(
     language: str, program: str, clients_bin: Path, environment: dict[str, str]
 ) -> None:
     assert (printed := PRINTED.findall(program))
-    for address, server in (("http://127.0.0.1:11434", "CHAT_URL"), ("http://127.0.0.1:11435", "EMBEDDINGS_URL")):
-        program = program.replace(address, environment[server])
+    program = program.replace("http://127.0.0.1:11434", environment["SERVER_URL"])
     command = [str(clients_bin / PROGRAMS[language]), *OPTIONS[language], program]
     # JavaScript finds its packages from the folder where it runs.
     done = subprocess.run(command, capture_output=True, text=True, cwd=JAVASCRIPT, env=environment)

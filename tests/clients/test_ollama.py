@@ -27,8 +27,8 @@ GREEDY = ollama.Options(temperature=0)
 
 
 @pytest.fixture
-def client(chat_url: str) -> Iterator[ollama.Client]:
-    with ollama.Client(host=chat_url) as made:
+def client(server_url: str) -> Iterator[ollama.Client]:
+    with ollama.Client(host=server_url) as made:
         yield made
 
 
@@ -73,9 +73,8 @@ def test_a_function_is_called_and_its_result_leads_to_the_answer(client: ollama.
     assert "".join(part.message.content or "" for part in ask()) == WEATHER_ANSWER
 
 
-def test_embeddings_tell_what_is_alike(embeddings_url: str) -> None:
-    with ollama.Client(host=embeddings_url) as client:
-        assert_alike_are_close([list(found) for found in client.embed(EMBEDDING_MODEL, SENTENCES).embeddings])
+def test_embeddings_tell_what_is_alike(client: ollama.Client) -> None:
+    assert_alike_are_close([list(found) for found in client.embed(EMBEDDING_MODEL, SENTENCES).embeddings])
 
 
 def test_models_are_listed_shown_and_running(client: ollama.Client) -> None:
@@ -85,8 +84,8 @@ def test_models_are_listed_shown_and_running(client: ollama.Client) -> None:
     assert "tools" in (client.show(CHAT_MODEL).capabilities or ())
 
 
-async def test_the_async_client_answers_and_streams(chat_url: str) -> None:
-    async with ollama.AsyncClient(host=chat_url) as client:
+async def test_the_async_client_answers_and_streams(server_url: str) -> None:
+    async with ollama.AsyncClient(host=server_url) as client:
         answer = await client.chat(CHAT_MODEL, say(CAPITAL), options=GREEDY)
         assert answer.message.content == CAPITAL_ANSWER
         parts = await client.chat(CHAT_MODEL, say(CAPITAL), options=GREEDY, stream=True)

@@ -41,8 +41,8 @@ def connect(url: str, api_key: str = "unused") -> openai.OpenAI:
 
 
 @pytest.fixture
-def client(chat_url: str) -> Iterator[openai.OpenAI]:
-    with connect(chat_url) as made:
+def client(server_url: str) -> Iterator[openai.OpenAI]:
+    with connect(server_url) as made:
         yield made
 
 
@@ -147,9 +147,8 @@ def test_a_response_calls_a_tool_and_its_result_leads_to_the_answer(client: open
 
 
 @pytest.mark.parametrize("fields", [{}, {"encoding_format": "float"}])  # left to itself the client asks for base64
-def test_embeddings_tell_what_is_alike(embeddings_url: str, fields: Any) -> None:
-    with connect(embeddings_url) as client:
-        answer = client.embeddings.create(model=EMBEDDING_MODEL, input=SENTENCES, **fields)
+def test_embeddings_tell_what_is_alike(client: openai.OpenAI, fields: Any) -> None:
+    answer = client.embeddings.create(model=EMBEDDING_MODEL, input=SENTENCES, **fields)
     assert_alike_are_close([item.embedding for item in answer.data])
 
 
@@ -158,8 +157,8 @@ def test_models_are_listed_and_found(client: openai.OpenAI) -> None:
     assert client.models.retrieve(CHAT_MODEL).id == CHAT_MODEL
 
 
-async def test_the_async_client_answers_and_streams(chat_url: str) -> None:
-    async with openai.AsyncOpenAI(base_url=f"{chat_url}/v1", api_key="unused", max_retries=0) as client:
+async def test_the_async_client_answers_and_streams(server_url: str) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{server_url}/v1", api_key="unused", max_retries=0) as client:
         completion = await client.chat.completions.create(**asked(CAPITAL))
         assert completion.choices[0].message.content == CAPITAL_ANSWER
         chunks = [chunk async for chunk in await client.chat.completions.create(**asked(CAPITAL), stream=True)]

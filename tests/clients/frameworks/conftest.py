@@ -1,4 +1,4 @@
-"""Where the servers are. Whoever starts the suites says so in the environment."""
+"""Where the server is. Whoever starts the suites says so in the environment."""
 
 import os
 
@@ -6,10 +6,5 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def chat_url() -> str:
-    return os.environ["CHAT_URL"]
-
-
-@pytest.fixture(scope="session")
-def embeddings_url() -> str:
-    return os.environ["EMBEDDINGS_URL"]
+def server_url() -> str:
+    return os.environ["SERVER_URL"]

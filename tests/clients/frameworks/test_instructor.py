@@ -26,18 +26,18 @@ def create(url: str, mode: instructor.Mode, text: str, kind: type[BaseModel]) ->
 
 
 @pytest.mark.parametrize("mode", [instructor.Mode.JSON_SCHEMA, instructor.Mode.JSON])
-def test_an_answer_is_parsed_into_a_class(mode: instructor.Mode, chat_url: str) -> None:
-    assert create(chat_url, mode, EXTRACTION, Person) == MARIA.model_dump()
+def test_an_answer_is_parsed_into_a_class(mode: instructor.Mode, server_url: str) -> None:
+    assert create(server_url, mode, EXTRACTION, Person) == MARIA.model_dump()
 
 
-def test_a_tools_call_is_parsed_into_a_class(chat_url: str) -> None:
-    assert create(chat_url, instructor.Mode.TOOLS, WEATHER, WeatherCall) == {"city": "Paris"}
+def test_a_tools_call_is_parsed_into_a_class(server_url: str) -> None:
+    assert create(server_url, instructor.Mode.TOOLS, WEATHER, WeatherCall) == {"city": "Paris"}
 
 
 @pytest.mark.parametrize("provider", ["openai", "ollama"])
-def test_an_answer_grows_while_it_is_streamed(provider: str, chat_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_grows_while_it_is_streamed(provider: str, server_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "unused")
-    options: Any = {"base_url": f"{chat_url}/v1", "mode": instructor.Mode.JSON_SCHEMA}
+    options: Any = {"base_url": f"{server_url}/v1", "mode": instructor.Mode.JSON_SCHEMA}
     client: Any = instructor.from_provider(f"{provider}/{CHAT_MODEL}", **options)
     parts = list(client.create_partial(messages=say(EXTRACTION), response_model=Person, temperature=0))
     assert len(parts) > 1

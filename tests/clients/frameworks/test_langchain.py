@@ -41,9 +41,9 @@ MODELS = [chat_openai, responses_openai, chat_ollama]
 
 
 @pytest.fixture(params=MODELS)
-def model(request: pytest.FixtureRequest, chat_url: str) -> Any:
+def model(request: pytest.FixtureRequest, server_url: str) -> Any:
     make: Callable[[str], Any] = request.param
-    return make(chat_url)
+    return make(server_url)
 
 
 def test_a_chat_answers(model: Any) -> None:
@@ -52,9 +52,9 @@ def test_a_chat_answers(model: Any) -> None:
     assert answer.usage_metadata["output_tokens"] > 1
 
 
-def test_asynchronous_chats_answer_beside_one_another(chat_url: str) -> None:
+def test_asynchronous_chats_answer_beside_one_another(server_url: str) -> None:
     async def ask() -> list[Any]:
-        return await asyncio.gather(*(make(chat_url).ainvoke(CAPITAL) for make in MODELS))
+        return await asyncio.gather(*(make(server_url).ainvoke(CAPITAL) for make in MODELS))
 
     assert [answer.text for answer in asyncio.run(ask())] == [CAPITAL_ANSWER] * len(MODELS)
 
@@ -96,5 +96,5 @@ def embed_ollama(url: str) -> Any:
 
 
 @pytest.mark.parametrize("make", [embed_openai, embed_ollama])
-def test_embeddings_tell_what_is_alike(make: Callable[[str], Any], embeddings_url: str) -> None:
-    assert_alike_are_close(make(embeddings_url).embed_documents(SENTENCES))
+def test_embeddings_tell_what_is_alike(make: Callable[[str], Any], server_url: str) -> None:
+    assert_alike_are_close(make(server_url).embed_documents(SENTENCES))

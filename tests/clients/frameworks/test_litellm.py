@@ -50,8 +50,8 @@ class Provider:
 
 
 @pytest.fixture(params=["openai", "hosted_vllm", "ollama_chat", "anthropic"])
-def provider(request: pytest.FixtureRequest, chat_url: str) -> Provider:
-    return Provider(request.param, chat_url)
+def provider(request: pytest.FixtureRequest, server_url: str) -> Provider:
+    return Provider(request.param, server_url)
 
 
 def test_a_chat_answers(provider: Provider) -> None:
@@ -77,15 +77,15 @@ def test_a_tool_is_called_and_its_result_leads_to_the_answer(provider: Provider)
 
 
 @pytest.mark.parametrize("name", ["openai", "hosted_vllm", "ollama_chat"])
-def test_an_answer_is_held_to_a_class(name: str, chat_url: str) -> None:
+def test_an_answer_is_held_to_a_class(name: str, server_url: str) -> None:
     """By Anthropic's provider LiteLLM makes a tool of it, which the demo model does not know."""
-    answer = Provider(name, chat_url).complete(say(EXTRACTION), response_format=Person)
+    answer = Provider(name, server_url).complete(say(EXTRACTION), response_format=Person)
     assert Person.model_validate_json(answer.choices[0].message.content) == MARIA
 
 
 @pytest.mark.parametrize("name", ["openai", "ollama"])
-def test_embeddings_tell_what_is_alike(name: str, embeddings_url: str) -> None:
-    assert_alike_are_close(Provider(name, embeddings_url).embed(SENTENCES))
+def test_embeddings_tell_what_is_alike(name: str, server_url: str) -> None:
+    assert_alike_are_close(Provider(name, server_url).embed(SENTENCES))
 
 
 def test_an_unknown_model_is_not_found(provider: Provider) -> None:

@@ -41,9 +41,9 @@ def ollama_model(url: str) -> Any:
 
 
 @pytest.fixture(params=[chat_model, responses_model, ollama_model])
-def model(request: pytest.FixtureRequest, chat_url: str) -> Any:
+def model(request: pytest.FixtureRequest, server_url: str) -> Any:
     make: Callable[[str], Any] = request.param
-    return make(chat_url)
+    return make(server_url)
 
 
 def agent(model: Any, **options: Any) -> Any:
@@ -76,7 +76,7 @@ def test_a_class_is_a_tool_that_has_to_be_called(model: Any) -> None:
     assert isinstance(agent(model, output_type=Person).run_sync(EXTRACTION).output, Person)
 
 
-def test_an_unknown_model_is_not_found(chat_url: str) -> None:
+def test_an_unknown_model_is_not_found(server_url: str) -> None:
     with pytest.raises(ModelHTTPError, match="nobody") as raised:
-        agent(chat_model(chat_url, "nobody")).run_sync("Hi")
+        agent(chat_model(server_url, "nobody")).run_sync("Hi")
     assert raised.value.status_code == 404

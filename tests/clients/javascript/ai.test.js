@@ -7,15 +7,15 @@ import { APICallError, cosineSimilarity, embedMany, generateText, isStepCount, O
 import { z } from "zod";
 
 import {
-  ANSWER, CAPITAL, CHAT_MODEL, CHAT_URL, EMBEDDING_MODEL, EMBEDDINGS_URL, GUARDED_URL, PERSON, QUESTION, REPORT,
-  SENTENCES, WEATHER,
+  ANSWER, CAPITAL, CHAT_MODEL, EMBEDDING_MODEL, GUARDED_URL, PERSON, QUESTION, REPORT, SENTENCES, SERVER_URL, WEATHER,
 } from "./served.js";
 
 const connect = (url, apiKey = "unused") =>
   createOpenAICompatible({
     name: "pagemill", baseURL: `${url}/v1`, apiKey, includeUsage: true, supportsStructuredOutputs: true,
   });
-const model = connect(CHAT_URL)(CHAT_MODEL);
+const pagemill = connect(SERVER_URL);
+const model = pagemill(CHAT_MODEL);
 const settings = { model, temperature: 0, maxRetries: 0 };
 const person = Output.object({ schema: z.object({ name: z.string(), age: z.number().int(), city: z.string() }) });
 
@@ -80,7 +80,7 @@ test("a tool that is demanded is called", async () => {
 });
 
 test("embedMany tells what is alike", async () => {
-  const embedder = connect(EMBEDDINGS_URL).embeddingModel(EMBEDDING_MODEL);
+  const embedder = pagemill.embeddingModel(EMBEDDING_MODEL);
   const { embeddings, usage } = await embedMany({ model: embedder, values: SENTENCES, maxRetries: 0 });
   const [food, bread, stars] = embeddings;
   assert.ok(cosineSimilarity(food, bread) > 0.5 && cosineSimilarity(food, stars) < 0.3);
@@ -90,8 +90,7 @@ test("embedMany tells what is alike", async () => {
 test("errors have their status and message", async () => {
   const refused = (status, words) => (error) =>
     APICallError.isInstance(error) && error.statusCode === status && words.test(error.message);
-  const nobody = connect(CHAT_URL)("nobody");
-  await assert.rejects(generateText({ ...settings, model: nobody, prompt: "Hi" }), refused(404, /nobody/));
+  await assert.rejects(generateText({ ...settings, model: pagemill("nobody"), prompt: "Hi" }), refused(404, /nobody/));
   await assert.rejects(generateText({ ...settings, prompt: "Hi", topP: 7 }), refused(400, /top_p/));
   const guarded = connect(GUARDED_URL, "wrong")(CHAT_MODEL);
   await assert.rejects(generateText({ ...settings, model: guarded, prompt: "Hi" }), refused(401, /key/i));

@@ -5,11 +5,11 @@ import { test } from "node:test";
 import { Ollama } from "ollama";
 
 import {
-  ANSWER, CAPITAL, CHAT_MODEL, CHAT_URL, cosine, EMBEDDING_MODEL, EMBEDDINGS_URL, GUARDED_URL, PERSON, QUESTION, REPORT,
-  SENTENCES, WEATHER,
+  ANSWER, CAPITAL, CHAT_MODEL, cosine, EMBEDDING_MODEL, GUARDED_URL, PERSON, QUESTION, REPORT, SENTENCES, SERVER_URL,
+  WEATHER,
 } from "./served.js";
 
-const client = new Ollama({ host: CHAT_URL });
+const client = new Ollama({ host: SERVER_URL });
 const options = { temperature: 0 };
 const ask = (content) => ({ model: CHAT_MODEL, messages: [{ role: "user", content }], options });
 
@@ -60,7 +60,7 @@ test("a tool is called and, told the result, the model answers", async () => {
 });
 
 test("embeddings tell what is alike", async () => {
-  const { embeddings } = await new Ollama({ host: EMBEDDINGS_URL }).embed({ model: EMBEDDING_MODEL, input: SENTENCES });
+  const { embeddings } = await client.embed({ model: EMBEDDING_MODEL, input: SENTENCES });
   const [food, bread, stars] = embeddings;
   assert.ok(cosine(food, bread) > 0.5 && cosine(food, stars) < 0.3);
 });

@@ -7,12 +7,12 @@ import { zodFunction, zodResponseFormat, zodTextFormat } from "openai/helpers/zo
 import { z } from "zod";
 
 import {
-  ANSWER, CAPITAL, CHAT_MODEL, CHAT_URL, cosine, EMBEDDING_MODEL, EMBEDDINGS_URL, GUARDED_URL, PERSON, QUESTION, REPORT,
-  SENTENCES, WEATHER,
+  ANSWER, CAPITAL, CHAT_MODEL, cosine, EMBEDDING_MODEL, GUARDED_URL, PERSON, QUESTION, REPORT, SENTENCES, SERVER_URL,
+  WEATHER,
 } from "./served.js";
 
 const connect = (url, apiKey = "unused") => new OpenAI({ baseURL: `${url}/v1`, apiKey, maxRetries: 0 });
-const client = connect(CHAT_URL);
+const client = connect(SERVER_URL);
 const ask = (content) => ({ model: CHAT_MODEL, messages: [{ role: "user", content }], temperature: 0 });
 const Person = z.object({ name: z.string(), age: z.number().int(), city: z.string() });
 
@@ -91,11 +91,10 @@ test("a response calls a tool and, told the result, answers", async () => {
 
 test("embeddings tell what is alike", async () => {
   const body = { model: EMBEDDING_MODEL, input: SENTENCES };
-  const embeddings = connect(EMBEDDINGS_URL).embeddings;
-  const [food, bread, stars] = (await embeddings.create(body)).data.map(({ embedding }) => embedding);
+  const [food, bread, stars] = (await client.embeddings.create(body)).data.map(({ embedding }) => embedding);
   assert.equal(food.length, 384);
   assert.ok(cosine(food, bread) > 0.5 && cosine(food, stars) < 0.3);
-  const floats = await embeddings.create({ ...body, encoding_format: "float" });
+  const floats = await client.embeddings.create({ ...body, encoding_format: "float" });
   // Left to itself the client asks for base64.
   assert.ok(cosine(floats.data[0].embedding, food) > 0.9999);
 });

@@ -1,6 +1,6 @@
-// What the suites of this folder are about: running servers, one of them with a key, and what their models know.
+// What the suites of this folder are about: a running server, one with a key, and what their models know.
 
-export const { CHAT_URL, EMBEDDINGS_URL, GUARDED_URL } = process.env;
+export const { SERVER_URL, GUARDED_URL } = process.env;
 export const CHAT_MODEL = "grist";
 export const EMBEDDING_MODEL = "minilm";
 
