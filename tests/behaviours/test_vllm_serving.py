@@ -90,6 +90,18 @@ def test_10_tools_are_called_by_every_choice(grist: ModelServer, choice: Any, qu
     assert Draft202012Validator(PARAMETERS).is_valid(arguments)
 
 
+@pytest.mark.parametrize("choice", ["required", NAMED_TOOL], ids=["required", "named"])
+def test_10_a_demanded_call_that_is_cut_off_is_no_content(grist: ModelServer, choice: Any) -> None:
+    """10. Tools: auto/required/named x streamed or not; named: content empty."""
+    body = {"messages": HELLO, "tools": [WEATHER], "tool_choice": choice, "max_tokens": 1}
+    (found,) = grist.post(CHAT, body).json()["choices"]
+    assert found["finish_reason"] == "length"
+    assert not found["message"]["content"]
+    assert "tool_calls" not in found["message"]
+    parts = choices_of(chunks(grist.post(CHAT, {**body, "stream": True})))
+    assert not any(part["delta"].get("content") or part["delta"].get("tool_calls") for part in parts)
+
+
 def test_11_messages_may_say_more_and_in_parts_and_by_anyone(serve: Serve) -> None:
     """11. Extra message fields accepted; content-part list equals string; custom roles pass to the template."""
     template = "{% for m in messages %}{{ m.role }}/{{ m.name }}:{{ m.content }};{% endfor %}"

@@ -30,7 +30,12 @@ class AnswerPlan(NamedTuple):
         """A new reader of one choice."""
         schemas = self.tools.schemas if self.tools.tools else None
         parser = self.message_format.parser(schemas, prompt=self.prompt, continued=self.continued)
-        return AnswerReader(parser, max_calls=self.tools.max_calls, shows_reasoning=shows_reasoning)
+        return AnswerReader(
+            parser,
+            max_calls=self.tools.max_calls,
+            demands_calls=self.tools.forced,
+            shows_reasoning=shows_reasoning,
+        )
 
 
 async def plan_answer(

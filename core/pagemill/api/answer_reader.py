@@ -16,16 +16,23 @@ if TYPE_CHECKING:
 
 
 class AnswerReader:
-    """Without a parser, all text is content. Of more calls than `max_calls` only the first ones are shown."""
+    """Without a parser, all text is content. Of more calls than `max_calls` only the first ones are shown. Where calls
+    are demanded, nothing else is content: what looks like it is the beginning of a call that was cut off.
+    """
 
-    __slots__ = ("_max_calls", "_parser", "_shows_reasoning", "has_calls", "num_reasoning_tokens")
+    __slots__ = ("_hidden", "_max_calls", "_parser", "has_calls", "num_reasoning_tokens")
 
     def __init__(
-        self, parser: "MessageParser | None" = None, *, max_calls: int | None = None, shows_reasoning: bool = True
+        self,
+        parser: "MessageParser | None" = None,
+        *,
+        max_calls: int | None = None,
+        demands_calls: bool = False,
+        shows_reasoning: bool = True,
     ) -> None:
         self._parser = parser
         self._max_calls = max_calls
-        self._shows_reasoning = shows_reasoning
+        self._hidden = ((Content,) if demands_calls else ()) + (() if shows_reasoning else (Reasoning,))
         self.num_reasoning_tokens = 0
         self.has_calls = False
 
@@ -44,7 +51,7 @@ class AnswerReader:
         if isinstance(event, ToolCallStart | ToolCallArguments):
             self.has_calls = True
             return self._max_calls is None or event.call_index < self._max_calls
-        return self._shows_reasoning or not isinstance(event, Reasoning)
+        return not isinstance(event, self._hidden)
 
 
 def check_finish(delta: Delta) -> None:
