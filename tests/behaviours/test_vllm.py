@@ -53,6 +53,8 @@ def test_2_usage_is_streamed_as_asked_for(server: RunningServer, path: str, body
     *parts, last = chunks(server.post(path, {**asked, "stream_options": {"include_usage": True}}))
     assert all(part["usage"] is None and part["choices"] for part in parts)
     assert (last["choices"], last["usage"]["completion_tokens"]) == ([], usage["completion_tokens"])
+    alone = chunks(server.post(path, {**asked, "stream_options": {"continuous_usage_stats": True}}))
+    assert all("usage" not in part for part in alone), "continuous or not, usage has to be asked for"
     options = {"include_usage": True, "continuous_usage_stats": True}
     counts = [part["usage"] for part in chunks(server.post(path, {**asked, "stream_options": options}))]
     assert all(count["total_tokens"] == count["prompt_tokens"] + count["completion_tokens"] for count in counts)

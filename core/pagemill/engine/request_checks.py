@@ -71,4 +71,5 @@ def _can_begin(request: GenerationRequest, eos_token_ids: AbstractSet[int]) -> b
 def _check_ids(name: str, token_ids: Iterable[int], vocab_size: int) -> None:
     for token_id in token_ids:
         if not 0 <= token_id < vocab_size:
-            raise InvalidRequestError(f"{name} has token id {token_id}; the vocabulary has {vocab_size}", param=name)
+            message = f"{name} has token id {token_id}, which is out of vocabulary: it has {vocab_size} tokens"
+            raise InvalidRequestError(message, param=name)

@@ -142,8 +142,8 @@ class GenerationFields(WireModel):
 
     @property
     def wants_continuous_usage(self) -> bool:
-        """Whether every chunk of the stream carries the usage so far."""
-        return bool(self.stream_options and self.stream_options.continuous_usage_stats)
+        """Whether every chunk of the stream carries the usage so far; if not asked for usage, none does, as in vLLM."""
+        return self.wants_usage and bool(self.stream_options and self.stream_options.continuous_usage_stats)
 
     def max_output_tokens(self) -> int | None:
         """The limit on output tokens that the request sets, None if it leaves that to the context."""
@@ -171,7 +171,7 @@ class GenerationFields(WireModel):
             top_k=0 if self.top_k is None or self.top_k == -1 else self.top_k,
             stop=tuple(self.stop or ()),
             stop_token_ids=tuple(self.stop_token_ids or ()),
-            logit_bias=tuple((_token_id(key), bias) for key, bias in (self.logit_bias or {}).items()),
+            logit_bias=_biases(self.logit_bias or {}),
             allowed_token_ids=None if self.allowed_token_ids is None else tuple(self.allowed_token_ids),
             logprobs=logprobs,
             prompt_logprobs=prompt_logprobs,
@@ -179,7 +179,9 @@ class GenerationFields(WireModel):
         )
 
 
-def _token_id(key: str) -> int:
-    if not TOKEN_ID.fullmatch(key):
-        raise InvalidRequestError(f"logit_bias: keys must be token ids, got {shown(key)}", param="logit_bias")
-    return int(key)
+def _biases(biases: Mapping[str, float]) -> tuple[tuple[int, float], ...]:
+    wrong = [key for key in biases if not TOKEN_ID.fullmatch(key)]
+    if wrong:
+        message = f"logit_bias: keys must be token ids, got {shown(', '.join(wrong))}"
+        raise InvalidRequestError(message, param="logit_bias")
+    return tuple((int(key), bias) for key, bias in biases.items())
