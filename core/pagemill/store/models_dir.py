@@ -1,8 +1,10 @@
-"""The models in a folder, by name: its GGUF files and its model folders, also those in folders within.
+"""The models in a folder, by name: those that were pulled into it, its GGUF files, and its model folders, also those in
+folders within.
 
-A file is called as its path under the folder without `.gguf`, a split GGUF as its first part without the number, a
-model folder as its path. If a folder and a file would have one name, the file is called with its `.gguf`, as it may be
-always. Owns what its last look found. May not import an engine, a backend, torch or HTTP.
+What was pulled has manifests as Ollama writes them, and is called as Ollama calls it. A file is called as its path under
+the folder without `.gguf`, a split GGUF as its first part without the number, a model folder as its path. If a folder
+and a file would have one name, the file is called with its `.gguf`, as it may be always. Owns what its last look found.
+May not import an engine, a backend, torch or HTTP.
 """
 
 import os
@@ -11,8 +13,11 @@ from logging import getLogger
 from pathlib import Path
 from typing import NamedTuple
 
-from pagemill.errors import ModelLoadError, SettingsError
+from pagemill.errors import InvalidRequestError, ModelLoadError, ModelNotFoundError, SettingsError
 from pagemill.store.references import ModelReference, folder_reference, gguf_reference, is_model_folder
+from pagemill.store.registry import manifests
+from pagemill.store.registry.installed import installed_reference
+from pagemill.store.registry.names import ModelName
 from pagemill.store.split_gguf import stem_of
 
 MAX_DEPTH = 4  # of folders; links may lead in a circle
@@ -23,10 +28,11 @@ logger = getLogger(__name__)
 
 
 class _Place(NamedTuple):
-    """Where a model lies, and what it may be called, the preferred name first."""
+    """Where a model lies, or its manifest, and what it may be called, the preferred name first."""
 
     path: Path
     names: tuple[str, ...]
+    manifest: ModelName | None = None
 
 
 class ModelsDir:
@@ -52,9 +58,9 @@ class ModelsDir:
         found: dict[Path, ModelReference] = {}
         by_alias: dict[str, ModelReference] = {}
         refused: dict[Path, str] = {}
-        for place in sorted(self._walk(self._folder, 0), key=lambda place: (place.names, place.path)):
+        for place in self._places():
             names = [name for name in place.names if name not in by_alias]
-            reference = self._reference(place.path, names, refused) if names else None
+            reference = self._reference(place, names, refused) if names else None
             if reference is not None:
                 found[place.path] = reference
                 by_alias |= {alias: reference for alias in reference.aliases if alias not in by_alias}
@@ -65,10 +71,24 @@ class ModelsDir:
         """The model that clients call so; looks again if something came or went since the last time."""
         if name not in self._by_alias or self._changed():
             self.look()
-        return self._by_alias.get(name)
+        return self._by_alias.get(name) or self._in_other_letters(name)
+
+    def _places(self) -> Iterator[_Place]:
+        """First what was pulled: it was asked for by that name."""
+        for name in manifests.names(self._folder):
+            yield _Place(manifests.path_of(self._folder, name), name.spellings(), name)
+        yield from sorted(self._walk(self._folder, 0), key=lambda place: (place.names, place.path))
 
     def _changed(self) -> bool:
         return any(_changed_at(path) != was for path, was in self._looked_into.items())
+
+    def _in_other_letters(self, name: str) -> ModelReference | None:
+        """Of what was pulled, the case of letters does not matter, as with Ollama."""
+        try:
+            stored = manifests.stored_as(self._folder, ModelName.parse(name))
+        except InvalidRequestError:
+            return None
+        return None if stored is None else self._by_alias.get(str(stored))
 
     def _walk(self, folder: Path, depth: int) -> Iterator[_Place]:
         """The models in the folder and those within, folders before files."""
@@ -93,17 +113,22 @@ class ModelsDir:
                 elif depth < MAX_DEPTH:
                     yield from self._walk(path, depth + 1)
 
-    def _reference(self, path: Path, names: list[str], refused: dict[Path, str]) -> ModelReference | None:
+    def _reference(self, place: _Place, names: list[str], refused: dict[Path, str]) -> ModelReference | None:
         """None, and a word in the log, of what is no model."""
         try:
-            made = gguf_reference(path, names) if path.is_file() else folder_reference(path, names)
-        except ModelLoadError as error:
-            refused[path] = str(error)
-            if self._refused.get(path) != str(error):
+            made = self._read(place, names)
+        except (ModelLoadError, ModelNotFoundError) as error:
+            refused[place.path] = str(error)
+            if self._refused.get(place.path) != str(error):
                 logger.warning("not served: %s", error)
             return None
-        known = self._found.get(path)
+        known = self._found.get(place.path)
         return known if known == made else made
+
+    def _read(self, place: _Place, names: list[str]) -> ModelReference:
+        if place.manifest is not None:
+            return installed_reference(self._folder, place.manifest, names)
+        return gguf_reference(place.path, names) if place.path.is_file() else folder_reference(place.path, names)
 
 
 def _changed_at(folder: Path) -> int:

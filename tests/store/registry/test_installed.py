@@ -8,10 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from pagemill.store.registry.installed import find, installed
+from pagemill.store.models_dir import ModelsDir
+from pagemill.store.references import ModelReference
 from support.registry_models import digest_of, manifest_of, manifest_path, write_blob, write_model
 
 GGUF = b"GGUF and so on"
+
+
+def installed(models_dir: Path) -> tuple[ModelReference, ...]:
+    return ModelsDir(models_dir).look()
+
+
+def find(models_dir: Path, text: str) -> ModelReference | None:
+    return ModelsDir(models_dir).find(text)
 
 
 def test_a_model_is_called_as_ollama_prints_it(tmp_path: Path) -> None:
@@ -55,7 +64,7 @@ def test_models_of_other_hosts_keep_them_in_their_names(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_manifests_has_none(tmp_path: Path) -> None:
-    assert installed(tmp_path) == []
+    assert installed(tmp_path) == ()
     assert find(tmp_path, "tiny") is None
 
 
@@ -65,8 +74,8 @@ def test_a_folder_without_manifests_has_none(tmp_path: Path) -> None:
         ("{", "is no manifest"),
         ("[]", "is no manifest"),
         ('{"layers": [{"mediaType": "x", "digest": "sha256:../../x", "size": 1}]}', "digest 'sha256:../../x'"),
-        ('{"layers": []}', "it has 0 GGUF files, not one"),
-        (json.dumps(manifest_of(GGUF, adapter=b"GGUF")), "it has an adapter, which can't be applied"),
+        ('{"layers": []}', "bad:latest has 0 GGUF files, not one"),
+        (json.dumps(manifest_of(GGUF, adapter=b"GGUF")), "bad:latest has an adapter, which can't be applied"),
         (json.dumps(manifest_of(b"GGUF that is not here")), "can't read the model file"),
     ],
 )
@@ -86,3 +95,28 @@ def test_files_with_names_of_no_model_are_passed_over(tmp_path: Path) -> None:
     path.with_name(".latest.123").write_text("half")
     path.with_name("folder").mkdir()
     assert [found.name for found in installed(tmp_path)] == ["tiny:latest"]
+
+
+def test_a_pulled_model_goes_before_a_file_of_its_name(tmp_path: Path) -> None:
+    write_model(tmp_path, "tiny", GGUF)
+    (tmp_path / "tiny.gguf").write_bytes(GGUF)
+    folder = ModelsDir(tmp_path)
+    assert [found.name for found in folder.look()] == ["tiny.gguf", "tiny:latest"]
+    assert folder.find("tiny").path.parent.name == "blobs"  # type: ignore[union-attr]
+
+
+def test_a_model_that_comes_goes_or_changes_is_noticed_and_another_keeps_its_reference(tmp_path: Path) -> None:
+    write_model(tmp_path, "old", GGUF)
+    folder = ModelsDir(tmp_path)
+    old = folder.find("old")
+    path = write_model(tmp_path, "new", GGUF + b"!")
+    new = folder.find("new")
+    assert new is not None
+    replaced = path.with_name(".next")
+    replaced.write_text(json.dumps(manifest_of(GGUF)))
+    replaced.replace(path)
+    changed = folder.find("new")
+    assert changed is not None
+    assert (changed.path == new.path, changed.path == old.path, folder.find("old") is old) == (False, True, True)  # type: ignore[union-attr]
+    path.unlink()
+    assert folder.find("new") is None
