@@ -115,10 +115,14 @@ def test_embeddings_are_one_for_each_text_and_those_of_what_fits(embedder: Model
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 NAMED = {"name": "get_weather", "description": "Get the current weather in a city"}
 WEATHER = {"type": "function", "function": {**NAMED, "parameters": PARAMETERS}}
-SYSTEM = "You are a helpful assistant."
-RESULT = '{"temperature": 21, "condition": "sunny"}'
+PURPOSE, TOLD = "You are a helpful assistant.", "When the user asks for weather, call get_weather."
 FIRST, AGAIN = "What is the weather in Paris?", "What is the weather in Rome?"
-USER = [{"role": "user", "content": text} for text in (FIRST, AGAIN)]
+RESULT = '{"temperature": 21, "condition": "sunny"}'
+PARIS = {"city": "Paris"}
+
+
+def part(text: str, kind: str = "text") -> list[dict[str, str]]:
+    return [{"type": kind, "text": text}]
 
 
 def events(server: ModelServer, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -128,56 +132,62 @@ def events(server: ModelServer, path: str, body: dict[str, Any]) -> list[dict[st
 
 
 def ollamas_call(server: ModelServer) -> tuple[str, Any]:
-    call = {"id": "c1", "function": {"name": "get_weather", "arguments": {"city": "Paris"}}}
+    call = {"id": "c1", "function": {"name": "get_weather", "arguments": PARIS}}
     messages = [
-        *({"role": "system", "content": SYSTEM}, USER[0], {"role": "assistant", "content": "", "tool_calls": [call]}),
-        *({"role": "tool", "tool_name": "get_weather", "content": RESULT}, USER[1]),
+        {"role": "system", "content": TOLD},
+        {"role": "user", "content": FIRST},
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_name": "get_weather", "tool_call_id": "c1", "content": RESULT},
+        {"role": "user", "content": AGAIN},
     ]
-    said = lines(server.post("/api/chat", {**options(), "messages": messages, "tools": [WEATHER]}))
+    body = {"messages": messages, "tools": [WEATHER], "think": False}
+    said = lines(server.post("/api/chat", {**options(), **body}))
     ((called,),) = [line["message"]["tool_calls"] for line in said if "tool_calls" in line["message"]]
     return called["function"]["name"], called["function"]["arguments"]
 
 
 def openais_call(server: ModelServer) -> tuple[str, Any]:
-    call = {"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
+    call = {"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": json.dumps(PARIS)}}
     messages = [
-        *({"role": "system", "content": SYSTEM}, USER[0], {"role": "assistant", "tool_calls": [call]}),
-        *({"role": "tool", "tool_call_id": "c1", "content": RESULT}, USER[1]),
+        {"role": "system", "content": PURPOSE},
+        {"role": "developer", "content": TOLD},
+        {"role": "user", "content": part(FIRST)},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": part(RESULT)},
+        {"role": "user", "content": AGAIN},
     ]
-    body = {"messages": messages, "tools": [WEATHER], "temperature": 0, "stream": True}
+    body = {"messages": messages, "tools": [WEATHER], "temperature": 0, "stream": True, "reasoning_effort": "none"}
     parts = choices_of(chunks(server.post("/v1/chat/completions", body)))
-    calls = [call["function"] for part in parts for call in part["delta"].get("tool_calls") or ()]
+    calls = [call["function"] for found in parts for call in found["delta"].get("tool_calls") or ()]
     return calls[0]["name"], json.loads("".join(call.get("arguments") or "" for call in calls))
 
 
 def responses_call(server: ModelServer) -> tuple[str, Any]:
     items = [
-        *(USER[0], {"type": "function_call", "call_id": "c1", "name": "get_weather", "arguments": '{"city": "Paris"}'}),
-        *({"type": "function_call_output", "call_id": "c1", "output": RESULT}, USER[1]),
+        {"type": "message", "role": "developer", "content": TOLD},
+        {"type": "message", "role": "user", "content": part(FIRST, "input_text")},
+        {"type": "function_call", "call_id": "c1", "name": "get_weather", "arguments": json.dumps(PARIS)},
+        {"type": "function_call_output", "call_id": "c1", "output": part(RESULT, "input_text")},
+        {"type": "message", "role": "user", "content": AGAIN},
     ]
-    tools = [{"type": "function", **NAMED, "parameters": PARAMETERS, "strict": None}]
-    said = events(server, "/v1/responses", {"instructions": SYSTEM, "input": items, "tools": tools})
-    (called,) = said[-1]["response"]["output"]
+    tools = [{"type": "function", **NAMED, "parameters": PARAMETERS, "strict": False}]
+    body = {"instructions": PURPOSE, "input": items, "tools": tools, "reasoning": {"effort": "none"}}
+    said = events(server, "/v1/responses", body)
+    (called,) = [event["item"] for event in said if event["type"] == "response.output_item.done"]
     return called["name"], json.loads(called["arguments"])
 
 
 def anthropics_call(server: ModelServer) -> tuple[str, Any]:
+    call = {"type": "tool_use", "id": "c1", "name": "get_weather", "input": PARIS}
+    result = {"type": "tool_result", "tool_use_id": "c1", "content": part(RESULT)}
     messages = [
-        USER[0],
-        {
-            "role": "assistant",
-            "content": [{"type": "tool_use", "id": "c1", "name": "get_weather", "input": {"city": "Paris"}}],
-        },
-        {
-            "role": "user",
-            "content": [
-                {"type": "tool_result", "tool_use_id": "c1", "content": RESULT},
-                {"type": "text", "text": AGAIN},
-            ],
-        },
+        {"role": "user", "content": part(FIRST)},
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [result, *part(AGAIN)]},
     ]
-    body = {"system": SYSTEM, "messages": messages, "tools": [{**NAMED, "input_schema": PARAMETERS}], "max_tokens": 100}
-    said = events(server, "/v1/messages", body)
+    system = [*part(PURPOSE), {**part(TOLD)[0], "cache_control": {"type": "ephemeral"}}]
+    body = {"system": system, "messages": messages, "tools": [{**NAMED, "input_schema": PARAMETERS}]}
+    said = events(server, "/v1/messages", {**body, "max_tokens": 100, "thinking": {"type": "disabled"}})
     (start,) = [event["content_block"] for event in said if event["type"] == "content_block_start"]
     deltas = [event["delta"]["partial_json"] for event in said if event["type"] == "content_block_delta"]
     return start["name"], json.loads("".join(deltas))
