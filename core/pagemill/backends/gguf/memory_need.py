@@ -39,7 +39,7 @@ def estimate_gguf(files: Sequence[Path], options: GGUFOptions, budget_bytes: int
     weights = _weights(values, [header.tensor_bytes for header in headers], options)
     size = kv_size_by(numbers, options.kv_type, purely_recurrent=values.get("general.architecture") in RECURRENT)
     if _embeds(values, options):
-        return _of_embedder(numbers, options, weights, size)
+        return _of_embedder(numbers, options, weights, size, _vocab_size(values))
     if options.kv_cache_memory_bytes is None:
         least = size.of_slot(options.max_model_len or 1) * (options.max_num_seqs or 1)
         options = options._replace(kv_cache_memory_bytes=max(least, kv_limit(budget_bytes, weights)))
@@ -51,13 +51,18 @@ def estimate_gguf(files: Sequence[Path], options: GGUFOptions, budget_bytes: int
     return MemoryNeed(weights, kv, compute + logits)
 
 
-def _of_embedder(numbers: HeaderNumbers, options: GGUFOptions, weights: int, size: KVSize) -> MemoryNeed:
-    """Of a model whose steps hold whole inputs: a decoder keeps the keys and values of one step."""
+def _of_embedder(
+    numbers: HeaderNumbers, options: GGUFOptions, weights: int, size: KVSize, vocab_size: int
+) -> MemoryNeed:
+    """Of a model whose steps hold whole inputs: a decoder keeps the keys and values of one step. llama.cpp has room for
+    the logits of all its tokens.
+    """
     trained = numbers.number("context_length", 0) or DEFAULT_MAX_MODEL_LEN
     length = options.max_model_len or min(trained, DEFAULT_MAX_MODEL_LEN)
     num_tokens = max(options.max_num_batched_tokens, length)
     kv = size.bytes_per_token * padded(num_tokens) if numbers.flag("attention.causal", True) else 0
-    return MemoryNeed(weights, kv, _activations(numbers, options, num_tokens, num_tokens))
+    logits = num_tokens * vocab_size * FLOAT
+    return MemoryNeed(weights, kv, _activations(numbers, options, num_tokens, num_tokens) + logits)
 
 
 def _embeds(values: Mapping[str, object], options: GGUFOptions) -> bool:
