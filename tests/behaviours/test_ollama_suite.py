@@ -105,11 +105,14 @@ def test_embeddings_are_one_for_each_text_and_those_of_what_fits(embedder: Model
     assert answer["prompt_eval_count"] == sum(
         embed(text).json()["prompt_eval_count"] for text in ("red", "green", "blue")
     )
-    (cut,) = embed("word " * 2000).json()["embeddings"]
-    (fitting,) = embed("word " * 510).json()["embeddings"]  # [CLS], 510 words, [SEP]
-    assert cut == pytest.approx(fitting, abs=1e-5)
-    for given in ("word " * 2000, ["red", "word " * 2000]):
-        assert "exceeds the context length" in error(embed(given, truncate=False), 400)
+    for limit in (512, 30, 3):
+        num_ctx = {"options": {"num_ctx": limit}}
+        (cut,) = embed("word " * 2000, **num_ctx).json()["embeddings"]
+        (fitting,) = embed("word " * (limit - 2)).json()["embeddings"]  # [CLS], the words, [SEP]
+        assert cut == pytest.approx(fitting, abs=1e-5)
+        assert embed(["red", "word " * 2000], **num_ctx).json()["prompt_eval_count"] == 3 + limit
+        for given in ("word " * 2000, ["red", "word " * 2000]):
+            assert "exceeds the context length" in error(embed(given, truncate=False, **num_ctx), 400)
 
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}

@@ -10,6 +10,9 @@ from pagemill.pool import parse_keep_alive
 from pagemill.settings import Settings
 
 if TYPE_CHECKING:
+    from pagemill.api.ollama.options import Options
+    from pagemill.backends.embedder import EmbeddingInput
+    from pagemill.engine.embedding_engine import EmbeddingEngine
     from pagemill.pool import ModelPool
 
 TOO_LONG = "the input length exceeds the context length"  # Ollama's words
@@ -60,7 +63,7 @@ def find(pool: "ModelPool", name: str) -> None:
         raise ModelNotFoundError(f'model "{name}" not found, try pulling it first', param="model") from error
 
 
-async def embed(pool: "ModelPool", body: EmbedRequest, settings: Settings) -> dict[str, object]:
+async def embed(pool: "ModelPool", body: EmbedRequest, options: "Options", settings: Settings) -> dict[str, object]:
     """The answer to `/api/embed`: vectors of length 1. Too long a text is cut, unless `truncate` is false."""
     started = time.perf_counter()
     texts = body.texts(settings)
@@ -68,11 +71,8 @@ async def embed(pool: "ModelPool", body: EmbedRequest, settings: Settings) -> di
     async with pool.lease(body.model, keep_alive_s) as model:
         engine = engine_for(model, "embed")
         loaded = time.perf_counter()
-        keep = None if body.truncate is False else engine.max_model_len
-        try:
-            inputs = [await single(engine, text, keep, f"input[{index}]") for index, text in enumerate(texts)]
-        except ContextLengthError as error:
-            raise ContextLengthError(TOO_LONG, param="input") from error
+        limit = options.context_length(engine.max_model_len)
+        inputs = await _inputs(engine, texts, limit, cut=body.truncate is not False)
         vectors = await engine.embed(inputs)
     return {
         "model": body.model,
@@ -81,6 +81,17 @@ async def embed(pool: "ModelPool", body: EmbedRequest, settings: Settings) -> di
         "load_duration": round((loaded - started) * 1e9),
         "prompt_eval_count": num_tokens(inputs),
     }
+
+
+async def _inputs(engine: "EmbeddingEngine", texts: list[str], limit: int, *, cut: bool) -> "list[EmbeddingInput]":
+    keep = limit if cut else None
+    try:
+        inputs = [await single(engine, text, keep, f"input[{index}]") for index, text in enumerate(texts)]
+    except ContextLengthError as error:
+        raise ContextLengthError(TOO_LONG, param="input") from error
+    if any(len(item.token_ids) > limit for item in inputs):
+        raise ContextLengthError(TOO_LONG, param="input")
+    return inputs
 
 
 def _normalized(vectors: list[Any], dimensions: int | None) -> list[list[float]]:

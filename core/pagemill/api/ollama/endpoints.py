@@ -103,8 +103,8 @@ class OllamaEndpoints:
 
         embed.find(self._pool, body.model)
         exchange(request.scope).model = body.model
-        read_options(body.options, max_stop=self._settings.max_stop)
-        return await until_disconnect(embed.embed(self._pool, body, self._settings), request.receive)
+        options = read_options(body.options, max_stop=self._settings.max_stop)
+        return await until_disconnect(embed.embed(self._pool, body, options, self._settings), request.receive)
 
     def _find(self, name: str, request: Request) -> None:
         if not name:
