@@ -10,9 +10,9 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pagemill.store.download_folder import FileCopy, check_space, forget_others, write_json
+from pagemill.store.download_folder import FileCopy, forget_others, write_json
 from pagemill.store.fetching import Fetching, Found
 from pagemill.store.references import CONFIG_FILES, WEIGHTS, ModelReference, folder_reference, gguf_reference
 from pagemill.store.remote import RemoteReference
@@ -21,6 +21,9 @@ from pagemill.store.s3_files import ModelFiles
 from pagemill.store.s3_location import S3Location
 from pagemill.store.transfer import Download
 from pagemill.store.verification import ChecksumError
+
+if TYPE_CHECKING:
+    from pagemill.store.s3_client import S3Object
 
 logger = logging.getLogger(__name__)
 
@@ -76,21 +79,21 @@ def _fetch_copies(fetching: Fetching, wanted: Sequence[Wanted]) -> None:
             return
         downloads = [_open(stack, fetching, item) for item in missing]
         needed = sum(download.num_missing_bytes for download in downloads)
-        check_space(missing[0].copy.path.parent, fetching.reference.location, needed)
+        missing[0].copy.check_space(needed)
         try:
             fetching.transfer(downloads)
         except ChecksumError as error:
             for item in missing:
                 if item.one.item == error.item:
-                    item.copy.discard_part()
+                    item.copy.discard()
             raise
         for item in missing:
             item.copy.keep(item.one.item, item.one.checked_by, item.one.sha256)
 
 
-def _open(stack: ExitStack, fetching: Fetching, item: Wanted) -> Download:
+def _open(stack: ExitStack, fetching: Fetching, item: Wanted) -> "Download[S3Object]":
     one, copy = item
-    descriptor, runs = copy.open_part(one.item)
+    descriptor, runs = copy.open(one.item.etag, one.item.size_bytes)
     stack.callback(os.close, descriptor)
     stack.callback(copy.journal.close)
     download = Download(one.item, descriptor, one.expected, copy.journal)

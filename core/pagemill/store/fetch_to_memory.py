@@ -5,6 +5,7 @@ import os
 from pagemill.store.fetching import Fetching, Found
 from pagemill.store.memory_files import MemoryFiles, check_memory
 from pagemill.store.references import ModelReference, folder_reference, gguf_reference
+from pagemill.store.s3_client import S3Object
 from pagemill.store.transfer import Download
 
 
@@ -34,7 +35,7 @@ def fetch_to_memory(fetching: Fetching) -> ModelReference:
         raise
 
 
-def _open(memory: MemoryFiles, fetching: Fetching, one: Found) -> Download:
+def _open(memory: MemoryFiles, fetching: Fetching, one: Found) -> Download[S3Object]:
     descriptor = memory.create(one.item.location.file_name, one.item.size_bytes)
     download = Download(one.item, descriptor, one.expected, journal=None)
     download.divide([], fetching.part_bytes(one))

@@ -62,7 +62,7 @@ class Fetching:
             )
         return files, in_parallel(self._find, files.locations, self.options.concurrency)
 
-    def transfer(self, downloads: Sequence[Download]) -> None:
+    def transfer(self, downloads: Sequence[Download[S3Object]]) -> None:
         """Raises ModelLoadError: they can't be fetched, or came damaged."""
         options, progress = self.options, self.reference.progress
         Transfer(self._client, downloads, options.concurrency, progress, str(self.reference.location)).run()

@@ -1,10 +1,10 @@
 """The models in a folder, by name: those that were pulled into it, its GGUF files, and its model folders, also those in
 folders within.
 
-What was pulled has manifests as Ollama writes them, and is called as Ollama calls it. A file is called as its path under
-the folder without `.gguf`, a split GGUF as its first part without the number, a model folder as its path. If a folder
-and a file would have one name, the file is called with its `.gguf`, as it may be always. Owns what its last look found.
-May not import an engine, a backend, torch or HTTP.
+What was pulled has manifests as Ollama writes them, and is called as Ollama calls it. A file is called as its path
+under the folder without `.gguf`, a split GGUF as its first part without the number, a model folder as its path. If a
+folder and a file would have one name, the file is called with its `.gguf`, as it may be always. Owns what its last look
+found. May not import an engine, a backend, torch or HTTP.
 """
 
 import os

@@ -11,16 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import boto3
 from botocore.config import Config
 
-from pagemill.errors import ModelLoadError, ModelNotFoundError
+from pagemill.errors import ModelLoadError, ModelNotFoundError, PagemillError
 from pagemill.store.checksums import NUM_BYTES
 from pagemill.store.patience import Patience
-from pagemill.store.s3_errors import FAILURES, CutError, SizeError, may_pass, translated
+from pagemill.store.s3_errors import FAILURES, SizeError, may_pass, translated
 from pagemill.store.s3_location import S3Location
+from pagemill.store.source import Body, CutError
 
 CONNECT_TIMEOUT_S = 10.0  # at most; a read may take the whole of the setting
 ALGORITHMS = ("CRC64NVME", "CRC32C", "CRC32", "SHA256", "SHA1")  # those to check first
@@ -30,14 +31,6 @@ DIRECTORY_BUCKET = "--x-s3"  # the end of such a bucket's name; its ETags are no
 
 
 Answer = TypeVar("Answer")
-
-
-class Body(Protocol):
-    """The bytes of an answer."""
-
-    def read(self, amt: int) -> bytes: ...
-
-    def close(self) -> None: ...
 
 
 class StoredChecksum(NamedTuple):
@@ -60,7 +53,9 @@ class S3Object:
 
 
 class S3Client:
-    """See the module."""
+    """See the module. What a transfer fetches from (`Source`)."""
+
+    failures = FAILURES
 
     def __init__(self, *, max_connections: int, timeout_s: float, max_retries: int, stopped: threading.Event) -> None:
         """
@@ -84,6 +79,12 @@ class S3Client:
 
     def patience(self) -> Patience:
         return Patience(self._max_retries, self._stopped)
+
+    def may_pass(self, error: Exception) -> bool:
+        return may_pass(error)
+
+    def translated(self, error: Exception, item: S3Object) -> PagemillError:
+        return translated(error, item.location)
 
     def list_files(self, prefix: S3Location) -> dict[str, int]:
         """Names and sizes of what lies directly below the prefix."""

@@ -48,10 +48,6 @@ class SizeError(ModelLoadError):
     """The object has another size than was said at first."""
 
 
-class CutError(OSError):
-    """An answer ended before its time."""
-
-
 def may_pass(error: Exception) -> bool:
     """Whether the same request may succeed a little later."""
     if isinstance(error, ClientError):

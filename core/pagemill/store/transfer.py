@@ -1,4 +1,4 @@
-"""Objects from S3 into files, by many ranged reads at once, and checked while they come.
+"""Objects from elsewhere into files, by many ranged reads at once, and checked while they come.
 
 A `Transfer` owns its threads, which are daemons: nothing that is fetched holds up the end of the process. A worker owns
 the part that it took; where an answer is cut, it asks for the rest of the part.
@@ -10,16 +10,13 @@ import threading
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Generic
 
 from pagemill.errors import ModelLoadError, PagemillError
 from pagemill.store.journal import Journal, Run, gaps
 from pagemill.store.progress import Progress, ProgressLine
-from pagemill.store.s3_errors import FAILURES, CutError, may_pass, translated
+from pagemill.store.source import CutError, ItemT, Source
 from pagemill.store.verification import Expected, Verification
-
-if TYPE_CHECKING:
-    from pagemill.store.s3_client import S3Client, S3Object
 
 READ_BYTES = 2**20  # at once from a connection: worth a turn of the interpreter, and still in the cache when written
 RECORD_BYTES = 2**22  # between two lines of a journal
@@ -38,10 +35,10 @@ class Part:
         self.start, self.end, self.position = start, end, position
 
 
-class Download:
+class Download(Generic[ItemT]):
     """One object, the open file that it goes to, and what is there of it."""
 
-    def __init__(self, item: "S3Object", descriptor: int, expected: Expected | None, journal: Journal | None) -> None:
+    def __init__(self, item: ItemT, descriptor: int, expected: Expected | None, journal: Journal | None) -> None:
         self.item = item
         self.descriptor = descriptor
         self.expected = expected
@@ -85,13 +82,21 @@ def part_bytes_of(size_bytes: int, expected: Expected | None, concurrency: int) 
     return min(MOST_PART_BYTES, max(LEAST_PART_BYTES, -(-size_bytes // concurrency)))
 
 
-class Transfer:
-    """Of several objects together. `run` may be called once."""
+class Transfer(Generic[ItemT]):
+    """Of several objects together. `run` may be called once. Unless it is `silent`, it tells how far it is."""
 
     def __init__(
-        self, client: "S3Client", downloads: Sequence[Download], concurrency: int, progress: Progress, what: str
+        self,
+        source: Source[ItemT],
+        downloads: Sequence[Download[ItemT]],
+        concurrency: int,
+        progress: Progress,
+        what: str,
+        *,
+        silent: bool = False,
     ) -> None:
-        self._client = client
+        self._source = source
+        self._silent = silent
         self._downloads = downloads
         self._concurrency = concurrency
         self._progress = progress
@@ -104,7 +109,7 @@ class Transfer:
         """Fetch and check everything; returns when it is done.
 
         Raises:
-            ModelLoadError: an object could not be fetched, or its checksum is wrong.
+            ModelLoadError: a file could not be fetched, or its checksum is wrong.
         """
         total = sum(item.item.size_bytes for item in self._downloads)
         self._progress.begin(total, total - sum(item.num_missing_bytes for item in self._downloads))
@@ -117,8 +122,9 @@ class Transfer:
         for thread in (*threads, hashing):
             while thread.is_alive():
                 thread.join(TICK_S)
-                line.show()
-        if num_workers:
+                if not self._silent:
+                    line.show()
+        if num_workers and not self._silent:
             line.end()
         if self._failures:
             raise self._failures[0]
@@ -147,21 +153,21 @@ class Transfer:
                 return
             self._fetch(download, part)
 
-    def _fetch(self, download: Download, part: Part) -> None:
-        patience = self._client.patience()
+    def _fetch(self, download: Download[ItemT], part: Part) -> None:
+        patience = self._source.patience()
         while part.position < part.end and not self._ending:
             before = part.position
             try:
                 self._read(download, part)
-            except FAILURES as error:
+            except self._source.failures as error:
                 if part.position > before:
                     patience.renew()
-                if not may_pass(error) or not patience.pause():
-                    raise translated(error, download.item.location) from error
+                if not self._source.may_pass(error) or not patience.pause():
+                    raise self._source.translated(error, download.item) from error
 
-    def _read(self, download: Download, part: Part) -> None:
+    def _read(self, download: Download[ItemT], part: Part) -> None:
         """The rest of the part, or as much of it as comes."""
-        body = self._client.open_range(download.item, part.position, part.end)
+        body = self._source.open_range(download.item, part.position, part.end)
         recorded = part.position
         try:
             while part.position < part.end and not self._ending:
@@ -177,16 +183,19 @@ class Transfer:
             if download.journal is not None and part.position > recorded:
                 download.journal.record(Run(recorded, part.position))
 
-    def _keep(self, download: Download, part: Part, data: bytes) -> None:
+    def _keep(self, download: Download[ItemT], part: Part, data: bytes) -> None:
         start = part.position
-        _write(download, data, start)
+        try:
+            _write(download.descriptor, data, start)
+        except OSError as error:  # the disk is full, or the like
+            raise ModelLoadError(f"can't keep {download.item.location} here: {error.strerror}") from error
         part.position += len(data)
         self._progress.add(len(data))
         if download.verification is not None:
             self._came.put((download.verification, start, part.position))
 
     def _hash(self) -> None:
-        """What has come, then compare. That an object is wrong is told of only when all came."""
+        """What has come, then compare. That a file is wrong is told of only when all came."""
         verifications = [item.verification for item in self._downloads if item.verification is not None]
         for item in self._downloads:
             if item.verification is not None:  # what is here from an earlier fetch
@@ -202,16 +211,9 @@ class Transfer:
                 verification.check()
 
 
-def _write(download: Download, data: bytes, position: int) -> None:
-    """
-    Raises:
-        ModelLoadError: the disk is full, or the like.
-    """
+def _write(descriptor: int, data: bytes, position: int) -> None:
     view = memoryview(data)
-    try:
-        while view:
-            num_bytes = os.pwrite(download.descriptor, view, position)
-            position += num_bytes
-            view = view[num_bytes:]
-    except OSError as error:
-        raise ModelLoadError(f"can't keep {download.item.location} here: {error.strerror}") from error
+    while view:
+        num_bytes = os.pwrite(descriptor, view, position)
+        position += num_bytes
+        view = view[num_bytes:]

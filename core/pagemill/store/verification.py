@@ -15,6 +15,7 @@ from pagemill.store.checksums import CRCS, Hasher, can_compute, combine, hasher
 
 if TYPE_CHECKING:
     from pagemill.store.s3_client import S3Object
+    from pagemill.store.source import Item
 
 READ_BYTES = 2**20
 
@@ -22,7 +23,7 @@ READ_BYTES = 2**20
 class ChecksumError(ModelLoadError):
     """What came is not what was stored. `item` is the object."""
 
-    def __init__(self, message: str, item: "S3Object") -> None:
+    def __init__(self, message: str, item: "Item") -> None:
         super().__init__(message)
         self.item = item
 
@@ -78,7 +79,7 @@ class Verification:
 
     def __init__(
         self,
-        item: "S3Object",
+        item: "Item",
         descriptor: int,
         expected: Expected,
         part_bytes: int,
