@@ -28,6 +28,7 @@ class LoadedModelStatus(NamedTuple):
 
     model: LoadedModel
     expires_at: datetime | None
+    num_bytes: int  # of memory that it counts for
 
 
 @dataclass(slots=True, eq=False)
@@ -63,10 +64,12 @@ class ModelSlot:
 
     @property
     def num_bytes(self) -> int:
-        """Of memory that the loaded model counts for: what was estimated, or what its backend made of it if more."""
-        if self.model is None or self.need is None:
+        """Of memory that the loaded model counts for: its weights and KV as its backend has them; under a budget what
+        was estimated, if that is more (it has the buffers for computing too).
+        """
+        if self.model is None:
             return 0
-        return max(self.need.total, self.model.info.memory_bytes)
+        return max(0 if self.need is None else self.need.total, self.model.info.memory_bytes)
 
     def enter(self, use: int) -> None:
         """A lease begins."""
@@ -120,8 +123,8 @@ class ModelSlot:
         if self.model is None:
             return None
         if self.expires_at is not None or self.keep_alive_s < 0:
-            return LoadedModelStatus(self.model, self.expires_at)
-        return LoadedModelStatus(self.model, datetime.now(UTC) + timedelta(seconds=self.keep_alive_s))
+            return LoadedModelStatus(self.model, self.expires_at, self.num_bytes)
+        return LoadedModelStatus(self.model, datetime.now(UTC) + timedelta(seconds=self.keep_alive_s), self.num_bytes)
 
 
 def _reclaim_memory() -> None:

@@ -50,11 +50,11 @@ async def _process(status: "LoadedModelStatus") -> dict[str, object]:
     return {
         "name": with_tag(model.name),
         "model": with_tag(model.name),
-        "size": model.info.memory_bytes,
+        "size": status.num_bytes,
         "digest": await _digest(model.reference),
         "details": _details(model.reference, model.info),
         "expires_at": timestamp.of(_expiry(status)),
-        "size_vram": model.info.memory_bytes if model.info.on_gpu else 0,
+        "size_vram": status.num_bytes if model.info.on_gpu else 0,
         "context_length": model.engine.max_model_len,
     }
 

@@ -37,11 +37,10 @@ class ModelCollector(Collector):
 
 
 def _memory(loaded: Sequence["ModelSlot"]) -> Metric:
-    text = "Memory that a loaded model takes: weights and KV cache."
+    text = "Memory that a loaded model counts for: weights, KV cache, and under a budget the buffers of a step."
     family = GaugeMetricFamily(PREFIX + "model_memory_bytes", text, labels=LABELS)
     for slot in loaded:
-        if slot.model is not None:
-            family.add_metric((slot.reference.name,), slot.model.info.memory_bytes)
+        family.add_metric((slot.reference.name,), slot.num_bytes)
     return family
 
 
