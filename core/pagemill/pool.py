@@ -82,8 +82,8 @@ class ModelPool:
         return [status for status in found if status is not None]
 
     def slots(self) -> Sequence[ModelSlot]:
-        """Every model that was ever asked for, for statistics."""
-        return tuple(self._slots.values())
+        """Every model that a load was ever tried of, for statistics."""
+        return tuple(slot for slot in self._slots.values() if slot.num_loads or slot.num_failures)
 
     @property
     def memory(self) -> ModelMemory | None:
@@ -151,7 +151,7 @@ class ModelPool:
     async def close(self) -> None:
         """Give up loads and close every engine, leased or not. Idempotent."""
         self._draining = True
-        for slot in self.slots():  # a request that comes meanwhile may add one
+        for slot in tuple(self._slots.values()):  # a request that comes meanwhile may add one
             slot.cancel_expiry()
             tasks = [task for task in (slot.loading, slot.unloading) if task is not None]
             for task in tasks:

@@ -55,7 +55,7 @@ def test_a_gguf_from_s3_answers_as_the_local_file(
         assert answer(served, "grist-q8_0") == answer(served, location) == local_answer
         listed = httpx.get(f"{served.address}/api/tags").json()["models"][0]
         assert listed["size"] == (GRIST / "grist-q8_0.gguf").stat().st_size
-        assert listed["digest"] == resolve_local("grist").digest().removeprefix("sha256:")
+        assert listed["digest"] == resolve_local("grist").identity().removeprefix("sha256:")
         assert httpx.get(f"{served.address}/v1/models").json()["data"][0]["created"] > 0
         assert "MB fetched" in served.log
 

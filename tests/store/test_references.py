@@ -10,7 +10,7 @@ import pytest
 
 from pagemill.errors import ModelLoadError, ModelNotFoundError
 from pagemill.store import references
-from pagemill.store.references import resolve_local, with_tag
+from pagemill.store.references import gguf_reference, resolve_local, with_tag
 
 CONTENT = b"GGUF" + bytes(range(200))
 SHARD_OF = {"embedding": "model-1.safetensors", "head": "model-2.safetensors", "norm": "model-2.safetensors"}
@@ -216,3 +216,26 @@ def test_the_scripted_model_resolves_without_a_file() -> None:
 )
 def test_a_name_gets_its_default_tag(name: str, tagged: str) -> None:
     assert with_tag(name) == tagged
+
+
+def test_the_identity_reads_the_ends_of_a_large_file_only(model_file: Path) -> None:
+    with model_file.open("r+b") as file:
+        file.seek(6 * 2**20)
+        file.write(b"end")
+    one = resolve_local(str(model_file)).identity()
+    with model_file.open("r+b") as file:
+        file.seek(3 * 2**20)
+        file.write(b"middle")
+    assert resolve_local(str(model_file)).identity() == one
+    with model_file.open("r+b") as file:
+        file.seek(6 * 2**20)
+        file.write(b"END")
+    assert resolve_local(str(model_file)).identity() != one
+
+
+def test_the_identity_is_the_digest_where_that_came_with_the_model(model_file: Path) -> None:
+    known = gguf_reference(model_file, ["known"], sha256="0" * 64)
+    assert known.identity() == known.digest() == f"sha256:{'0' * 64}"
+    reference = resolve_local(str(model_file))
+    identity = reference.identity()
+    assert reference.digest() != identity == reference.identity()

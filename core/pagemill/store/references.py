@@ -5,7 +5,7 @@ fetched. Owns no state but each reference's digest, computed once. May not impor
 what is looked at is which files there are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pagemill.store.remote import RemoteReference
 
 GGUF_MAGIC = b"GGUF"
+SAMPLE_BYTES = 2**20
 S3_SCHEME = "s3://"
 DEFAULT_TAG = "latest"
 FAKE_MODEL = "fake"
@@ -49,6 +50,7 @@ class ModelReference:
     modified_at: datetime  # aware, UTC; of the newest file
     kept: object = field(default=None, repr=False, compare=False)  # what the path needs, as long as the reference lives
     _digest: list[str] = field(default_factory=list, init=False, repr=False, compare=False)  # none or one
+    _identity: list[str] = field(default_factory=list, init=False, repr=False, compare=False)  # likewise
 
     def weight_files(self) -> list[Path]:
         """Those that are loaded. Of a GGUF that is split: all files, also those that are missing."""
@@ -69,6 +71,17 @@ class ModelReference:
         """Where the model's prefix snapshot is looked for."""
         return self.path / FOLDER_SNAPSHOT if self.format == "safetensors" else Path(f"{self.path}{SNAPSHOT_SUFFIX}")
 
+    def identity(self) -> str:
+        """ "sha256:" and a hash in hex that tells models apart at a glance: the digest where it came with the model,
+        else a hash of the files' names, sizes, beginnings and ends. Reads little, but belongs on a thread.
+
+        Raises:
+            ModelLoadError: a file can't be read.
+        """
+        if not self._identity:
+            self._identity.append("sha256:" + _sha256(self, _sample_sha256))
+        return self._identity[0]
+
     def digest(self) -> str:
         """ "sha256:" and a hash in hex: of the file's content; of the names, sizes and contents of several files.
         The first call reads all of it: not on the event loop.
@@ -77,7 +90,7 @@ class ModelReference:
             ModelLoadError: a file can't be read.
         """
         if not self._digest:
-            self._digest.append("sha256:" + _sha256(self))
+            self._digest.append("sha256:" + _sha256(self, _file_sha256))
         return self._digest[0]
 
 
@@ -216,7 +229,8 @@ def gguf_reference(
     modified_at = modified_at or datetime.fromtimestamp(status.st_mtime, tz=UTC)
     reference = ModelReference(names[0], _aliases(names), path, "gguf", size_bytes, modified_at, kept)
     if sha256 is not None:
-        reference._digest.append(f"sha256:{sha256}")
+        for known in (reference._digest, reference._identity):
+            known.append(f"sha256:{sha256}")
     return reference
 
 
@@ -243,7 +257,7 @@ def _aliases(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(aliases)
 
 
-def _sha256(reference: ModelReference) -> str:
+def _sha256(reference: ModelReference, hash_of: Callable[[Path], str]) -> str:
     import hashlib
 
     if reference.format == "fake":
@@ -251,13 +265,24 @@ def _sha256(reference: ModelReference) -> str:
     try:
         files = reference.files()
         if reference.format == "gguf" and len(files) == 1:
-            return _file_sha256(reference.path)
-        lines = (f"{path.name} {path.stat().st_size} {_file_sha256(path)}\n" for path in files)
+            return hash_of(reference.path)
+        lines = (f"{path.name} {path.stat().st_size} {hash_of(path)}\n" for path in files)
         return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
     except OSError as error:
         raise ModelLoadError(
             f"can't read the model file {error.filename or reference.path}: {error.strerror}"
         ) from error
+
+
+def _sample_sha256(path: Path) -> str:
+    import hashlib
+
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        sample = file.read(SAMPLE_BYTES)
+        file.seek(max(SAMPLE_BYTES, size - SAMPLE_BYTES))
+        sample += file.read(SAMPLE_BYTES)
+    return hashlib.sha256(b"%d\n%b" % (size, sample)).hexdigest()
 
 
 def _file_sha256(path: Path) -> str:

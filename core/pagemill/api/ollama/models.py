@@ -116,7 +116,7 @@ def _details(reference: Reference, info: "ModelInfo | None") -> dict[str, object
 
 
 async def _digest(reference: ModelReference) -> str:
-    return (await asyncio.to_thread(reference.digest)).removeprefix("sha256:")
+    return (await asyncio.to_thread(reference.identity)).removeprefix("sha256:")
 
 
 def human_number(count: int) -> str:

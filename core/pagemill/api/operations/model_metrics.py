@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ModelCollector(Collector):
-    """Of the models that were ever asked for."""
+    """Of the models that a load was ever tried of."""
 
     def __init__(self, pool: "ModelPool") -> None:
         self._pool = pool

@@ -57,7 +57,7 @@ def _wanted_length(context_length: int, options: GGUFOptions) -> int:
 
 def kv_limit(budget_bytes: int, weight_bytes: int) -> int:
     """The most memory for KV, left to choose, of a model that shares a budget with others."""
-    return max(1, min(DEFAULT_KV_BYTES, (budget_bytes - weight_bytes) // 2))
+    return max(1, min(DEFAULT_KV_BYTES, budget_bytes // 8, (budget_bytes - weight_bytes) // 2))
 
 
 def _no_room(size: KVSize, asked: Capacity, limit: int, longest: int) -> ModelLoadError:

@@ -28,7 +28,7 @@ FIXED_BYTES = 8 * 2**20  # graphs, threads and samplers
 
 def estimate_gguf(files: Sequence[Path], options: GGUFOptions, budget_bytes: int) -> MemoryNeed:
     """Of the model in these files, the first of them first. `budget_bytes` is the memory that models may take together:
-    what the options leave open of the KV cache is at most half of what the weights leave of it.
+    what the options leave open of the KV cache is an eighth of it, at most half of what the weights leave.
 
     Raises:
         ModelLoadError: a file is missing or damaged; or the options ask for more KV than there is.

@@ -31,7 +31,7 @@ DEFAULT_LENGTH = 512  # of an embedding model that names none
 
 def estimate_paged(folder: Path, options: PagedOptions, budget: Callable[[str], int]) -> MemoryNeed:
     """`budget` tells the bytes of a device ("cpu", "cuda") that models may take together: what the options leave open
-    of the KV cache is at most half of what the weights leave of it.
+    of the KV cache is an eighth of them, at most half of what the weights leave.
 
     Raises:
         ModelLoadError: a file is missing or damaged; names it.
@@ -58,7 +58,7 @@ def estimate_paged(folder: Path, options: PagedOptions, budget: Callable[[str], 
 
 
 def _kv_limit(budget_bytes: int, weight_bytes: int) -> int:
-    return max(1, min(DEFAULT_CPU_KV_BYTES, (budget_bytes - weight_bytes) // 2))
+    return max(1, min(DEFAULT_CPU_KV_BYTES, budget_bytes // 8, (budget_bytes - weight_bytes) // 2))
 
 
 class _Sizes:
