@@ -127,6 +127,10 @@ class Settings(Validated):
     prefault: bool = field(
         False, description="read the model's files ahead by several threads while they are mapped; for slow disks"
     )
+    registries: tuple[str, ...] = field(
+        ("registry.ollama.ai", "hf.co", "huggingface.co"),
+        description="hosts that models may be pulled from into models_dir; * is any",
+    )
 
     # Where it listens
     host: str = field("127.0.0.1", description="address to bind")
@@ -159,6 +163,11 @@ class Settings(Validated):
     # Who may ask
     api_key: tuple[str, ...] = field((), description="keys of which every request but probes must carry one")
     api_key_file: str | None = field(None, description="file with further keys, one a line; read again when it changes")
+    manage_models: bool | None = field(
+        None,
+        description="whether clients may pull, create, copy and delete models in models_dir (default: if they need an "
+        "API key, or if the server listens on this machine alone)",
+    )
     allowed_origins: tuple[str, ...] = field(
         (), description="origins whose web pages may ask (CORS), as https://chat.example.com, http://localhost:*, *"
     )
@@ -247,6 +256,9 @@ class Settings(Validated):
 
     # Limits on requests
     max_body_bytes: int = field(16 * 2**20, ge=1, description="largest request body; larger ones are answered 413")
+    max_blob_bytes: int = field(
+        0, ge=0, description="largest model file that may be sent to /api/blobs; 0: no limit but the disk"
+    )
     max_n: int = field(128, ge=1, description="most completions of one prompt (n)")
     max_prompts: int = field(128, ge=1, description="most prompts in one request")
     max_embedding_inputs: int = field(
@@ -269,6 +281,11 @@ class Settings(Validated):
     def names_model(self) -> bool:
         """Whether there is a MODEL: one that was named, or the default."""
         return "model" in self.given_fields or self.models_dir is None
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether clients must send an API key."""
+        return bool(self.api_key) or self.api_key_file is not None
 
     @property
     def has_several_models(self) -> bool:

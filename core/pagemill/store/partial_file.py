@@ -63,12 +63,25 @@ class PartialFile:
         try:
             if not part.exists():
                 self.discard()  # a journal would tell of bytes that are gone
-            descriptor = os.open(part, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
             runs = self.journal.open(identity, size_bytes)
             os.truncate(descriptor, size_bytes)
         except OSError as error:
             raise self.cannot_write(error) from error
         return descriptor, runs
+
+    def finish(self) -> None:
+        """The unfinished file is whole: put it in its place. Who waits for the lock finds it there.
+
+        Raises:
+            ModelLoadError: it can't be written.
+        """
+        try:
+            self.beside("part").replace(self.path)
+            for kind in ("journal", "lock"):
+                self.beside(kind).unlink(missing_ok=True)
+        except OSError as error:
+            raise self.cannot_write(error) from error
 
     def discard(self) -> None:
         for kind in ("part", "journal"):

@@ -10,7 +10,6 @@ from pathlib import Path
 from pagemill.errors import ModelLoadError
 from pagemill.store.references import ModelReference, gguf_reference
 from pagemill.store.registry import blobs, manifests
-from pagemill.store.registry.manifests import Manifest
 from pagemill.store.registry.names import ModelName
 
 
@@ -21,20 +20,21 @@ def installed_reference(models_dir: Path, name: ModelName, names: Sequence[str])
         ModelNotFoundError: there is no such manifest.
         ModelLoadError: what it is made of can't be served, or is not here.
     """
-    digest = _gguf_digest(name, manifests.read(models_dir, name))
+    blob = gguf_of(models_dir, name)
     path = manifests.path_of(models_dir, name)
     try:
         modified_at = datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
     except OSError as error:
         raise ModelLoadError(f"can't read {path}: {error.strerror}") from error
-    blob = blobs.path_of(models_dir, digest)
-    return gguf_reference(blob, names, sha256=digest.removeprefix("sha256:"), modified_at=modified_at)
+    return gguf_reference(blob, names, sha256=blob.name.removeprefix("sha256-"), modified_at=modified_at)
 
 
-def _gguf_digest(name: ModelName, manifest: Manifest) -> str:
+def gguf_of(models_dir: Path, name: ModelName) -> Path:
+    """The file. Raises as `installed_reference`, but does not look whether it is here."""
+    manifest = manifests.read(models_dir, name)
     models = manifest.of_kind("model")
     if manifest.of_kind("adapter"):
         raise ModelLoadError(f"{name} has an adapter, which can't be applied")
     if len(models) != 1:
         raise ModelLoadError(f"{name} has {len(models)} GGUF files, not one")
-    return models[0].digest
+    return blobs.path_of(models_dir, models[0].digest)

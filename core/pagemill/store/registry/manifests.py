@@ -6,20 +6,21 @@ Owns those files. May not import HTTP, an engine or a backend.
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pagemill.errors import InvalidRequestError, ModelLoadError, ModelNotFoundError
+from pagemill.store.registry import blobs
 from pagemill.store.registry.names import ModelName
 
 FOLDER = "manifests"
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+OCI_MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 LAYER_TYPE = "application/vnd.ollama.image."
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+MODEL_TYPE = f"{LAYER_TYPE}model"
 MAX_MANIFEST_BYTES = 4 * 2**20
 
 
@@ -82,7 +83,7 @@ def _layer(item: Any) -> Layer:
     media_type, digest, size_bytes = item["mediaType"], item["digest"], item["size"]
     if not isinstance(media_type, str) or not isinstance(size_bytes, int) or size_bytes < 0:
         raise ValueError(f"mediaType {media_type!r}, size {size_bytes!r}")
-    if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
+    if not isinstance(digest, str) or not blobs.DIGEST.fullmatch(digest):
         raise ValueError(f"digest {digest!r}")
     return Layer(media_type, digest, size_bytes)
 
