@@ -136,6 +136,13 @@ class EngineDeadError(UnavailableError):
     code = "engine_dead"
 
 
+class NotImplementedHereError(PagemillError):
+    """The route exists for clients that know it from elsewhere; this server does not do what it is for."""
+
+    status = 501
+    code = "not_implemented"
+
+
 class RequestTimeoutError(PagemillError):
     """The request ran past the `request_timeout_s` setting."""
 

@@ -78,7 +78,7 @@ def _middleware(context: ApiContext) -> list[Middleware]:
     if settings.allowed_origins:
         passed.append(_cors(settings))  # a preflight carries no key, and errors must be readable too
     passed.append(Middleware(ErrorMiddleware))
-    if settings.api_key or settings.api_key_file is not None:
+    if settings.needs_key:
         from pagemill.api.api_keys import ApiKeys
 
         keys = ApiKeys(settings.api_key, settings.api_key_file)
@@ -87,7 +87,9 @@ def _middleware(context: ApiContext) -> list[Middleware]:
         from pagemill.api.request_limits import RequestLimitMiddleware
 
         passed.append(Middleware(RequestLimitMiddleware, limits=context.limits))
-    passed.append(Middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes))
+    passed.append(
+        Middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes, max_blob_bytes=settings.max_blob_bytes)
+    )
     return passed
 
 

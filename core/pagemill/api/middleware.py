@@ -7,6 +7,7 @@ is below `RequestMiddleware` and above the others. Prompt text is never logged.
 import logging
 import random
 import re
+import sys
 import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 PROBE_PATHS = frozenset({"/livez", "/readyz", "/health", "/ping"})
 OPEN_PATHS = PROBE_PATHS | {"/"}  # probes carry no key
 POLLED_PATHS = OPEN_PATHS | {"/metrics"}  # asked every few seconds: logged only when debugging
+BLOB_PATHS = "/api/blobs/"  # what is sent there goes to the disk, not into memory
 PAGE_PATH = "/ui"  # and what lies below: files that everybody may see; what they ask for carries keys
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -126,35 +128,41 @@ def _bearer(scope: Scope) -> bytes | None:
 
 
 class BodyLimitMiddleware:
-    """Refuses bodies of more than `max_bytes`: at once by their Content-Length, or while they arrive in chunks."""
+    """Refuses bodies of more than `max_bytes`: at once by their Content-Length, or while they arrive in chunks. Files
+    that are sent to be kept have a limit of their own; 0 is none.
+    """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, max_blob_bytes: int = 0) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.max_blob_bytes = max_blob_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        max_bytes, setting = self.max_bytes, "max_body_bytes"
+        if route_path(scope).startswith(BLOB_PATHS):
+            max_bytes, setting = self.max_blob_bytes or sys.maxsize, "max_blob_bytes"
+        error = PayloadTooLargeError(f"The request body is larger than {max_bytes} bytes (setting {setting}).")
         length = header(scope, b"content-length")
         if length is None or not length.isdigit():
-            receive = self._counted(receive)
-        elif int(length) > self.max_bytes:
-            raise self._too_large()
+            receive = _counted(receive, max_bytes, error)
+        elif int(length) > max_bytes:
+            raise error
         await self.app(scope, receive, send)
 
-    def _counted(self, receive: Receive) -> Receive:
-        num_bytes = 0
 
-        async def counted() -> Message:
-            nonlocal num_bytes
-            message = await receive()
-            num_bytes += len(message.get("body", b""))
-            if num_bytes > self.max_bytes:
-                raise self._too_large()
-            return message
+def _counted(receive: Receive, max_bytes: int, error: PayloadTooLargeError) -> Receive:
+    """Raises the error when more has come."""
+    num_bytes = 0
 
-        return counted
+    async def counted() -> Message:
+        nonlocal num_bytes
+        message = await receive()
+        num_bytes += len(message.get("body", b""))
+        if num_bytes > max_bytes:
+            raise error
+        return message
 
-    def _too_large(self) -> PayloadTooLargeError:
-        return PayloadTooLargeError(f"The request body is larger than {self.max_bytes} bytes (setting max_body_bytes).")
+    return counted

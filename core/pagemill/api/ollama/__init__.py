@@ -10,6 +10,7 @@ from pagemill.api.deferred import deferred
 if TYPE_CHECKING:
     from pagemill.api.context import ApiContext
     from pagemill.api.ollama.endpoints import OllamaEndpoints
+    from pagemill.api.ollama.store_endpoints import StoreEndpoints
 
 
 def routes(context: "ApiContext") -> list[BaseRoute]:
@@ -21,6 +22,12 @@ def routes(context: "ApiContext") -> list[BaseRoute]:
 
         return OllamaEndpoints(context)
 
+    @cache
+    def store() -> "StoreEndpoints":
+        from pagemill.api.ollama.store_endpoints import StoreEndpoints
+
+        return StoreEndpoints(context)
+
     return [
         Route("/", deferred(lambda: endpoints().root), methods=["GET"]),
         Route("/api/version", deferred(lambda: endpoints().version), methods=["GET"]),
@@ -31,4 +38,10 @@ def routes(context: "ApiContext") -> list[BaseRoute]:
         Route("/api/embed", deferred(lambda: endpoints().embed), methods=["POST"]),
         Route("/api/embeddings", deferred(lambda: endpoints().embeddings), methods=["POST"]),
         Route("/api/chat", deferred(lambda: endpoints().chat), methods=["POST"]),
+        Route("/api/pull", deferred(lambda: store().pull), methods=["POST"]),
+        Route("/api/push", deferred(lambda: store().push), methods=["POST"]),
+        Route("/api/create", deferred(lambda: store().create), methods=["POST"]),
+        Route("/api/copy", deferred(lambda: store().copy), methods=["POST"]),
+        Route("/api/delete", deferred(lambda: store().delete), methods=["DELETE"]),
+        Route("/api/blobs/{digest}", deferred(lambda: store().blob), methods=["HEAD", "POST"]),
     ]

@@ -1,0 +1,216 @@
+"""The routes that change which models there are: pull, create, copy, delete, blobs. All of it happens in `models_dir`.
+
+Owns what is being pulled. What touches the disk runs in threads.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
+
+from pagemill.api.context import ApiContext, exchange
+from pagemill.api.errors import ollama_error
+from pagemill.api.ollama.lines import error_line
+from pagemill.api.ollama.store_requests import CopyRequest, CreateRequest, DeleteRequest, PullRequest, StreamedRequest
+from pagemill.api.streaming import NDJSON_MEDIA_TYPE, ItemStream, until_disconnect
+from pagemill.api.wire import read_json
+from pagemill.errors import (
+    ForbiddenError,
+    InvalidRequestError,
+    ModelLoadError,
+    ModelNotFoundError,
+    NotImplementedHereError,
+    PagemillError,
+)
+from pagemill.store.registry import blobs, manifests, verbs
+from pagemill.store.registry.installed import gguf_of
+from pagemill.store.registry.names import ModelName
+from pagemill.store.registry.pulling import PullOptions, Pulls
+
+WRITE_BYTES = 2**20  # at once to a blob: worth a turn of a thread
+SUCCESS = "success"
+
+Statuses = AsyncGenerator[dict[str, object], None]
+
+
+class StoreEndpoints:
+    """The handlers. A request that may not be made is refused before its body is read."""
+
+    def __init__(self, context: ApiContext) -> None:
+        self._pool = context.pool
+        self._settings = context.settings
+        folder = context.settings.models_dir
+        self._folder = None if folder is None else Path(folder).expanduser()
+        self._pulls = None if self._folder is None else Pulls(self._folder, PullOptions.of(context.settings))
+
+    async def pull(self, request: Request) -> ASGIApp:
+        self._models_dir()
+        assert self._pulls is not None  # where there is a folder
+        body = await read_json(request, PullRequest)
+        name = body.model_name()
+        exchange(request.scope).model = str(name)
+        self._pulls.check(name)
+        return await self._told(body, request, self._pulled(self._pulls, name, insecure=body.insecure is True))
+
+    async def push(self, request: Request) -> Response:
+        raise NotImplementedHereError("push is not supported: models are only pulled from registries")
+
+    async def create(self, request: Request) -> ASGIApp:
+        folder = self._models_dir()
+        body = await read_json(request, CreateRequest)
+        name, source = body.model_name(), body.source()
+        exchange(request.scope).model = str(name)
+        if source is not None:
+            stored = await self._stored(folder, source)
+            made = self._made(name, partial(verbs.copy, folder, stored, name))
+        else:
+            digest = body.digest()
+            made = self._made(name, partial(verbs.create, folder, name, digest))
+        return await self._told(body, request, made)
+
+    async def copy(self, request: Request) -> Response:
+        folder = self._models_dir()
+        body = await read_json(request, CopyRequest)
+        source = ModelName.parse(body.source, param="source")
+        destination = ModelName.parse(body.destination, param="destination")
+        stored = await self._stored(folder, source)
+        await asyncio.to_thread(verbs.copy, folder, stored, destination)
+        await self._unload_replaced(folder, destination)
+        return Response()
+
+    async def delete(self, request: Request) -> Response:
+        folder = self._models_dir()
+        body = await read_json(request, DeleteRequest)
+        stored = await self._stored(folder, body.model_name())
+        exchange(request.scope).model = str(stored)
+        return await until_disconnect(self._deleted(folder, stored), request.receive)
+
+    async def blob(self, request: Request) -> Response:
+        folder = self._models_dir()
+        digest = blobs.check_digest(request.path_params["digest"], param="digest")
+        is_here = await asyncio.to_thread(blobs.is_here, folder, digest)
+        if request.method == "HEAD":
+            return Response(status_code=200 if is_here else 404)
+        if is_here:
+            return Response(status_code=200)
+        await _keep(request, folder, digest)
+        return Response(status_code=201)
+
+    def _models_dir(self) -> Path:
+        """
+        Raises:
+            ForbiddenError: clients may not change it.
+            NotImplementedHereError: there is none.
+        """
+        if self._folder is None:
+            raise NotImplementedHereError(
+                "models are pulled, created, copied and deleted in the folder models_dir, which is not set"
+            )
+        allowed = self._settings.manage_models
+        if not (self._settings.needs_key if allowed is None else allowed):
+            raise ForbiddenError("the models of this server are not for clients to change (manage_models)")
+        return self._folder
+
+    async def _stored(self, folder: Path, name: ModelName) -> ModelName:
+        """As it is called there.
+
+        Raises:
+            ModelNotFoundError: there is no such model.
+            InvalidRequestError: there is, but it was not pulled or created.
+        """
+        stored = await asyncio.to_thread(manifests.stored_as, folder, name)
+        if stored is not None:
+            return stored
+        with suppress(ModelNotFoundError):
+            self._pool.find(str(name))
+            raise InvalidRequestError(
+                f"{name} was neither pulled nor created: what lies in a file or folder of its own is yours to manage",
+                param="model",
+            )
+        raise ModelNotFoundError(f"model '{name}' not found", param="model")
+
+    async def _pulled(self, pulls: Pulls, name: ModelName, *, insecure: bool) -> Statuses:
+        async for status in pulls.pull(name, insecure=insecure):
+            if status.status == SUCCESS:
+                await self._unload_replaced(self._models_dir(), name)
+            yield status.as_json()
+
+    async def _made(self, name: ModelName, make: Callable[[], None]) -> Statuses:
+        yield {"status": "writing manifest"}
+        await asyncio.to_thread(make)
+        await self._unload_replaced(self._models_dir(), name)
+        yield {"status": SUCCESS}
+
+    async def _deleted(self, folder: Path, name: ModelName) -> Response:
+        with suppress(ModelNotFoundError):  # one that can't be served
+            await self._pool.unload(str(name))
+        await asyncio.to_thread(verbs.delete, folder, name)
+        return Response()
+
+    async def _unload_replaced(self, folder: Path, name: ModelName) -> None:
+        """A model that is loaded under a name that now means another file; requests that run end with the old one."""
+        for status in self._pool.loaded():
+            reference = status.model.reference
+            if reference.name == str(name):
+                with suppress(ModelNotFoundError, ModelLoadError):
+                    if await asyncio.to_thread(gguf_of, folder, name) != reference.path:
+                        await self._pool.unload(reference.name)
+
+    async def _told(self, body: StreamedRequest, request: Request, statuses: Statuses) -> ASGIApp:
+        if body.streamed:
+            return ItemStream(_lines(statuses), media_type=NDJSON_MEDIA_TYPE, render_error=_render_error)
+        return JSONResponse(await until_disconnect(_last(statuses), request.receive))
+
+
+async def _keep(request: Request, folder: Path, digest: str) -> None:
+    """The request's body as a blob, a piece at a time."""
+    upload = blobs.Upload(folder, digest)
+    pending = bytearray()
+    await _finished(upload.begin)
+    try:
+        async for chunk in request.stream():
+            pending += chunk
+            if len(pending) >= WRITE_BYTES:
+                await _finished(partial(upload.write, bytes(pending)))
+                pending.clear()
+        await _finished(partial(upload.write, bytes(pending)))
+        await _finished(upload.keep)
+    finally:
+        upload.close()
+
+
+async def _finished(work: Callable[[], None]) -> None:
+    """In a thread, to its end: also when we are cancelled, since what it uses is then closed."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(task)
+    finally:
+        await asyncio.wait({task})
+
+
+async def _lines(statuses: Statuses) -> AsyncGenerator[bytes, None]:
+    try:
+        async for status in statuses:
+            yield json.dumps(status, separators=(",", ":")).encode() + b"\n"
+    finally:
+        await statuses.aclose()
+
+
+async def _last(statuses: Statuses) -> dict[str, object]:
+    last: dict[str, object] = {}
+    try:
+        async for status in statuses:
+            last = status
+    finally:
+        await statuses.aclose()
+    return last
+
+
+def _render_error(error: PagemillError) -> bytes:
+    return error_line(ollama_error(error))

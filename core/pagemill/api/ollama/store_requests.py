@@ -1,0 +1,86 @@
+"""The bodies of requests for the models folder, with Ollama's names for the fields. Owns no state."""
+
+from typing import Any, ClassVar
+
+from pagemill.api.wire import WireModel, shown
+from pagemill.errors import InvalidRequestError, UnsupportedParameterError
+from pagemill.store.registry import blobs
+from pagemill.store.registry.names import ModelName
+
+CREATED = "a model is made of one GGUF file, or is a copy"
+SOURCE = "from"  # no name for a field in Python
+
+
+class NamedRequest(WireModel):
+    """What names a model. `name` is the older name of `model`."""
+
+    model: str = ""
+    name: str = ""
+
+    def model_name(self) -> ModelName:
+        """
+        Raises:
+            InvalidRequestError: it has none, or none that is valid.
+        """
+        text = self.model or self.name
+        if not text:
+            raise InvalidRequestError("model is required", param="model")
+        return ModelName.parse(text)
+
+
+class StreamedRequest(NamedRequest):
+    """What is told of while it goes on."""
+
+    stream: bool | None = True
+
+    @property
+    def streamed(self) -> bool:
+        return self.stream is not False
+
+
+class PullRequest(StreamedRequest):
+    """POST /api/pull."""
+
+    insecure: bool | None = None
+
+
+class DeleteRequest(NamedRequest):
+    """DELETE /api/delete."""
+
+
+class CopyRequest(WireModel):
+    """POST /api/copy."""
+
+    source: str
+    destination: str
+
+
+class CreateRequest(StreamedRequest):
+    """POST /api/create."""
+
+    unknown_fields: ClassVar[Any] = "allow"
+    files: dict[str, str] | None = None
+
+    def check_together(self) -> None:
+        for field, value in self.further_fields.items():
+            if field != SOURCE and value is not None:
+                raise UnsupportedParameterError(f"{field} is not supported, got {shown(value)}; {CREATED}", param=field)
+
+    def source(self) -> ModelName | None:
+        """The model to copy; None if there are files."""
+        text = self.further_fields.get(SOURCE)
+        if not text:
+            return None
+        if not isinstance(text, str):
+            raise InvalidRequestError(f"{SOURCE} must be a model's name, got {shown(text)}", param=SOURCE)
+        if self.files:
+            raise InvalidRequestError(f"either {SOURCE} or files, got both", param="files")
+        return ModelName.parse(text, param=SOURCE)
+
+    def digest(self) -> str:
+        """Of the only file."""
+        if not self.files:
+            raise InvalidRequestError(f"neither {SOURCE} nor files; {CREATED}", param="files")
+        if len(self.files) > 1:
+            raise UnsupportedParameterError(f"files: {CREATED}, got {len(self.files)} files", param="files")
+        return blobs.check_digest(next(iter(self.files.values())), param="files")
