@@ -18,6 +18,7 @@ from pagemill.api.context import route_path
 from pagemill.api.errors import error_response
 from pagemill.api.middleware import PROBE_PATHS, header
 from pagemill.api.origins import is_allowed
+from pagemill.cli.listening import is_loopback
 from pagemill.errors import ForbiddenError
 from pagemill.settings import Settings
 
@@ -73,7 +74,7 @@ class BrowserGuard:
 
 def guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
     """The app, with the guard before it if the settings call for it."""
-    local = settings.uds is None and _is_loopback(settings.host)
+    local = settings.uds is None and is_loopback(settings.host)
     if not local and not settings.allowed_hosts:
         return app
     hosts, origins = settings.allowed_hosts, settings.allowed_origins
@@ -97,12 +98,3 @@ def _is_local(name: str) -> bool:
     except ValueError:
         return False
     return address.is_loopback or address.is_private or address.is_unspecified
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

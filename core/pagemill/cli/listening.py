@@ -43,6 +43,18 @@ def address_of(listener: socket.socket, settings: Settings) -> str:
     return f"{scheme}://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"{scheme}://{host}:{port}"
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    from ipaddress import ip_address
+
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def release(listeners: Iterable[socket.socket], settings: Settings) -> None:
     """Close what was bound, and remove the file of a Unix socket. The server may have closed the sockets already."""
     for listener in listeners:

@@ -14,7 +14,7 @@ from types import FrameType
 
 from pagemill.cli.container import container_settings
 from pagemill.cli.flags import add_settings_flags, given_settings
-from pagemill.cli.listening import address_of, bind, bind_health, release
+from pagemill.cli.listening import address_of, bind, bind_health, is_loopback, release
 from pagemill.cli.logs import configure_logging
 from pagemill.errors import SettingsError
 from pagemill.settings import Settings, load_settings
@@ -73,7 +73,11 @@ def _settings(arguments: argparse.Namespace) -> Settings:
             raise SettingsError(f"two models: MODEL is {first!r}, --model is {given['model']!r}")
         if others and given.setdefault("further_models", others) != others:
             raise SettingsError("further models are given twice: after MODEL, and by --further-models")
-    return load_settings(given, fallbacks=container_settings(os.environ))
+    settings = load_settings(given, fallbacks=container_settings(os.environ))
+    if settings.models_dir is not None and settings.manage_models is None:
+        local = settings.uds is not None or is_loopback(settings.host)
+        return settings.with_changes(manage_models=local or settings.needs_key)
+    return settings
 
 
 def _serve(settings: Settings, listeners: list[socket.socket]) -> int:

@@ -78,10 +78,14 @@ class ServerClient:
         await self._client.__aexit__(kind, error, traceback)
 
     async def get(self, path: str) -> dict[str, Any]:
-        return await self._request("GET", path, None)
+        return self._parse((await self._request("GET", path, None)).text)
 
     async def post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
-        return await self._request("POST", path, body)
+        return self._parse((await self._request("POST", path, body)).text)
+
+    async def send(self, method: str, path: str, body: Mapping[str, object]) -> None:
+        """For what is answered by nothing but success."""
+        await self._request(method, path, body)
 
     async def stream(self, path: str, body: Mapping[str, object]) -> AsyncGenerator[dict[str, Any], None]:
         """The objects of an NDJSON answer, as they come. Closing it early closes the connection, which aborts."""
@@ -98,14 +102,14 @@ class ServerClient:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
-    async def _request(self, method: str, path: str, body: Mapping[str, object] | None) -> dict[str, Any]:
+    async def _request(self, method: str, path: str, body: Mapping[str, object] | None) -> httpx.Response:
         try:
             response = await self._client.request(method, path, json=body)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         if response.is_error:
             raise self._failure(response)
-        return self._parse(response.text)
+        return response
 
     def _parse(self, text: str) -> dict[str, Any]:
         try:
