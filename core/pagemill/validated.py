@@ -39,15 +39,19 @@ SCALARS = {bool: "bool", int: "int", float: "float", str: "str"}
 
 
 class Before(NamedTuple):
-    """In `Annotated`: a check that sees a field's value before its type is checked. It may return another value."""
+    """In `Annotated`: a check that sees a field's value before its type is checked. It may return another value.
+    `accepts` is a JSON schema of what passes, where the type does not tell.
+    """
 
     check: Check
+    accepts: Schema | None = None
 
 
 class After(NamedTuple):
-    """In `Annotated`: a check of a value whose type is right. It may return another value."""
+    """In `Annotated`: a check of a value whose type is right. It may return another value. `accepts` as of `Before`."""
 
     check: Check
+    accepts: Schema | None = None
 
 
 class Field(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import openai
 import uvicorn
+from starlette.applications import Starlette
 
 from pagemill.api.app import create_app
 from pagemill.backends.fake import FakeBackend
@@ -39,6 +40,7 @@ class RunningServer:
     """A server that listens, with its insides for tests to look at (but not to call: they live on its thread)."""
 
     port: int
+    app: Starlette
     pool: ModelPool
     backend: FakeBackend
     settings: Settings
@@ -108,8 +110,9 @@ def running_server(
         return LoadedModel(reference, engine, template or None, loaded_at, 0.0, max_grammar_bytes=max_bytes)
 
     pool = ModelPool(Catalog([reference or fake_reference()]), load, keep_alive_s=-1)
+    app = create_app(pool, checked)
     uvicorn_config = uvicorn.Config(
-        create_app(pool, checked),
+        app,
         lifespan="on",
         ws="none",
         log_config=None,
@@ -126,7 +129,7 @@ def running_server(
         if wait_ready:
             wait_until(lambda: pool.ready or not thread.is_alive(), STARTED_WITHIN_S)
         assert thread.is_alive(), "the server did not start"
-        running = RunningServer(listener.getsockname()[1], pool, backend, checked, engines, clients=clients)
+        running = RunningServer(listener.getsockname()[1], app, pool, backend, checked, engines, clients=clients)
         clients.enter_context(running.http)
         yield running
     finally:

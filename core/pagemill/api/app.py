@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from pagemill.api import anthropic, embeddings, ollama, openai, operations, ui
+from pagemill.api import anthropic, embeddings, ollama, openai, openapi, operations, ui
 from pagemill.api.context import ApiContext
 from pagemill.api.errors import ErrorMiddleware, reraise
 from pagemill.api.middleware import AuthenticationMiddleware, BodyLimitMiddleware, RequestMiddleware
@@ -60,6 +60,7 @@ def create_app(pool: ModelPool, settings: Settings) -> Starlette:
             *embeddings.routes(context),
             *ollama.routes(context),
             *ui.routes(context),
+            *openapi.routes(context),
         ],
         middleware=_middleware(context),
         exception_handlers={HTTPException: reraise},

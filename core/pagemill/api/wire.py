@@ -23,10 +23,12 @@ MAX_SHOWN_VALUE = 120  # characters of a wrong value that an error message repea
 
 class WireModel(Validated):
     """Base of request bodies: no type coercion beyond JSON's own, no NaN, unknown fields are an error (unless null:
-    that asks for nothing). `hints` says for some unknown fields what to do instead.
+    that asks for nothing). `hints` says for some unknown fields what to do instead. `unnamed` are fields whose names
+    are none in Python, which a class takes by itself, with their JSON schemas.
     """
 
     hints: ClassVar[Mapping[str, str]] = {}
+    unnamed: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     strict_types = True
 
@@ -106,7 +108,7 @@ def only(*values: object) -> After:
             raise UnsupportedParameterError(f"{name} {shown(value)} is not supported", param=name)
         return value
 
-    return After(check)
+    return After(check, {"enum": list(values)})
 
 
 def check_count(name: str, count: int, limit: int, setting: str) -> None:

@@ -81,7 +81,7 @@ class PromptFields(WireModel):
     output_config: OutputConfig | None = None
     cache_control: CacheControl | None = None
     speed: Annotated[Any, only(None, "standard")] = None
-    thread: Annotated[Any, After(_no_thread)] = None
+    thread: Annotated[Any, After(_no_thread, {"type": "null"})] = None
     context_management: Annotated[Any, only(None, {"edits": []}, {"edits": [KEEP_THINKING]})] = None
 
     def check_together(self) -> None:

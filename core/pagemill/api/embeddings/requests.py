@@ -11,6 +11,13 @@ from pagemill.errors import InvalidRequestError
 from pagemill.settings import Settings
 from pagemill.validated import After
 
+TEXT = {"type": "string", "minLength": 1}
+TOKEN_IDS = {"type": "array", "items": {"type": "integer"}, "minItems": 1}
+ONE_OR_MANY = {"anyOf": [TEXT, TOKEN_IDS, {"type": "array", "items": {"anyOf": (TEXT, TOKEN_IDS)}, "minItems": 1}]}
+STRINGS = {"anyOf": [TEXT, {"type": "array", "items": TEXT, "minItems": 1}]}
+DOCUMENT = {"anyOf": [TEXT, {"type": "object", "properties": {"text": TEXT}, "required": ["text"]}]}
+DOCUMENTS = {"type": "array", "items": DOCUMENT, "minItems": 1}
+
 
 def _texts(value: Any, name: str) -> list[Text]:
     """One or many, each a text or token ids."""
@@ -76,7 +83,7 @@ class PoolingFields(WireModel):
 class EmbeddingRequest(PoolingFields):
     """POST /v1/embeddings."""
 
-    input: Annotated[Any, After(_texts)]  # list[Text]
+    input: Annotated[Any, After(_texts, ONE_OR_MANY)]  # list[Text]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None
 
@@ -88,8 +95,8 @@ class EmbeddingRequest(PoolingFields):
 class ScoreRequest(PoolingFields):
     """POST /v1/score: how well each of `text_2` answers to `text_1`, one for all or each its own."""
 
-    text_1: Annotated[Any, After(_strings)]  # list[str]
-    text_2: Annotated[Any, After(_strings)]  # list[str]
+    text_1: Annotated[Any, After(_strings, STRINGS)]  # list[str]
+    text_2: Annotated[Any, After(_strings, STRINGS)]  # list[str]
 
     def pairs(self) -> list[tuple[str, str]]:
         """Raises InvalidRequestError: they don't match."""
@@ -108,7 +115,7 @@ class RerankRequest(PoolingFields):
     """POST /v1/rerank: the documents in order of how well they answer to the query."""
 
     query: str
-    documents: Annotated[Any, After(_documents)]  # list[str]
+    documents: Annotated[Any, After(_documents, DOCUMENTS)]  # list[str]
     top_n: int | None = None
     return_documents: bool | None = None
 

@@ -1,5 +1,6 @@
 """The bodies of requests for the models folder, with Ollama's names for the fields. Owns no state."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pagemill.api.wire import WireModel, shown
@@ -17,15 +18,19 @@ class NamedRequest(WireModel):
     model: str = ""
     name: str = ""
 
-    def model_name(self) -> ModelName:
-        """
-        Raises:
-            InvalidRequestError: it has none, or none that is valid.
-        """
+    def text(self) -> str:
+        """The name as it was given. Raises InvalidRequestError: there is none."""
         text = self.model or self.name
         if not text:
             raise InvalidRequestError("model is required", param="model")
-        return ModelName.parse(text)
+        return text
+
+    def model_name(self) -> ModelName:
+        """
+        Raises:
+            InvalidRequestError: there is no name, or none that is valid.
+        """
+        return ModelName.parse(self.text())
 
 
 class StreamedRequest(NamedRequest):
@@ -59,6 +64,7 @@ class CreateRequest(StreamedRequest):
     """POST /api/create."""
 
     unknown_fields: ClassVar[Any] = "allow"
+    unnamed: ClassVar[Mapping[str, Mapping[str, Any]]] = {SOURCE: {"type": ["string", "null"]}}
     files: dict[str, str] | None = None
 
     def check_together(self) -> None:
@@ -66,16 +72,16 @@ class CreateRequest(StreamedRequest):
             if field != SOURCE and value is not None:
                 raise UnsupportedParameterError(f"{field} is not supported, got {shown(value)}; {CREATED}", param=field)
 
-    def source(self) -> ModelName | None:
+    def source(self) -> str | None:
         """The model to copy; None if there are files."""
         text = self.further_fields.get(SOURCE)
-        if not text:
+        if text is None or text == "":
             return None
         if not isinstance(text, str):
             raise InvalidRequestError(f"{SOURCE} must be a model's name, got {shown(text)}", param=SOURCE)
         if self.files:
             raise InvalidRequestError(f"either {SOURCE} or files, got both", param="files")
-        return ModelName.parse(text, param=SOURCE)
+        return text
 
     def digest(self) -> str:
         """Of the only file."""

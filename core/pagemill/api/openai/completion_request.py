@@ -12,6 +12,9 @@ from pagemill.settings import Settings
 from pagemill.validated import After
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
+TOKEN_IDS = {"type": "array", "items": {"type": "integer"}, "minItems": 1}
+ONE = ({"type": "string"}, TOKEN_IDS)
+PROMPTS = {"anyOf": [*ONE, {"type": "array", "items": {"anyOf": ONE}, "minItems": 1}]}
 
 
 def _prompts(value: Any, name: str) -> list[str | tuple[int, ...]]:
@@ -50,7 +53,7 @@ def _wrong(value: Any, path: str) -> InvalidRequestError:
 class CompletionRequest(GenerationFields):
     """Texts to continue."""
 
-    prompt: Annotated[Any, After(_prompts)]  # list[str | tuple[int, ...]]
+    prompt: Annotated[Any, After(_prompts, PROMPTS)]  # list[str | tuple[int, ...]]
     logprobs: int | None = None
     echo: bool | None = None
     suffix: str | None = None  # of every prompt

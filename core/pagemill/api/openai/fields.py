@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,17}")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 GUIDED = ("json", "regex", "choice", "grammar")
+STOP = {"anyOf": [{"type": ["string", "null"]}, {"type": "array", "items": {"type": "string"}}]}
 
 
 def _as_list(value: object, name: str) -> object:
@@ -55,7 +56,7 @@ class GenerationFields(WireModel):
     max_tokens: int | None = None
     n: int | None = None
     best_of: int | None = None
-    stop: Annotated[list[str] | None, Before(_as_list)] = None
+    stop: Annotated[list[str] | None, Before(_as_list, STOP)] = None
     seed: int | None = None
     temperature: float | None = None
     top_p: float | None = None
