@@ -17,7 +17,14 @@ from starlette.types import ASGIApp
 from pagemill.api.context import ApiContext, exchange
 from pagemill.api.errors import ollama_error
 from pagemill.api.ollama.lines import error_line
-from pagemill.api.ollama.store_requests import CopyRequest, CreateRequest, DeleteRequest, PullRequest, StreamedRequest
+from pagemill.api.ollama.store_requests import (
+    SOURCE,
+    CopyRequest,
+    CreateRequest,
+    DeleteRequest,
+    PullRequest,
+    StreamedRequest,
+)
 from pagemill.api.streaming import NDJSON_MEDIA_TYPE, ItemStream, until_disconnect
 from pagemill.api.wire import read_json
 from pagemill.errors import (
@@ -67,7 +74,7 @@ class StoreEndpoints:
         name, source = body.model_name(), body.source()
         exchange(request.scope).model = str(name)
         if source is not None:
-            stored = await self._stored(folder, source)
+            stored = await self._stored(folder, source, SOURCE)
             made = self._made(name, partial(verbs.copy, folder, stored, name))
         else:
             digest = body.digest()
@@ -77,9 +84,8 @@ class StoreEndpoints:
     async def copy(self, request: Request) -> Response:
         folder = self._models_dir()
         body = await read_json(request, CopyRequest)
-        source = ModelName.parse(body.source, param="source")
         destination = ModelName.parse(body.destination, param="destination")
-        stored = await self._stored(folder, source)
+        stored = await self._stored(folder, body.source, "source")
         await asyncio.to_thread(verbs.copy, folder, stored, destination)
         await self._unload_replaced(folder, destination)
         return Response()
@@ -87,7 +93,7 @@ class StoreEndpoints:
     async def delete(self, request: Request) -> Response:
         folder = self._models_dir()
         body = await read_json(request, DeleteRequest)
-        stored = await self._stored(folder, body.model_name())
+        stored = await self._stored(folder, body.text(), "model")
         exchange(request.scope).model = str(stored)
         return await until_disconnect(self._deleted(folder, stored), request.receive)
 
@@ -117,23 +123,24 @@ class StoreEndpoints:
             raise ForbiddenError("the models of this server are not for clients to change (manage_models)")
         return self._folder
 
-    async def _stored(self, folder: Path, name: ModelName) -> ModelName:
+    async def _stored(self, folder: Path, text: str, param: str) -> ModelName:
         """As it is called there.
 
         Raises:
             ModelNotFoundError: there is no such model.
-            InvalidRequestError: there is, but it was not pulled or created.
+            InvalidRequestError: there is, but it was not pulled or created; or the name is none.
         """
+        name = ModelName.parse(text, param=param)
         stored = await asyncio.to_thread(manifests.stored_as, folder, name)
         if stored is not None:
             return stored
         with suppress(ModelNotFoundError):
-            self._pool.find(str(name))
+            self._pool.find(text)
             raise InvalidRequestError(
-                f"{name} was neither pulled nor created: what lies in a file or folder of its own is yours to manage",
-                param="model",
+                f"{text} was neither pulled nor created: what lies in a file or folder of its own is yours to manage",
+                param=param,
             )
-        raise ModelNotFoundError(f"model '{name}' not found", param="model")
+        raise ModelNotFoundError(f"model '{text}' not found", param=param)
 
     async def _pulled(self, pulls: Pulls, name: ModelName, *, insecure: bool) -> Statuses:
         async for status in pulls.pull(name, insecure=insecure):
