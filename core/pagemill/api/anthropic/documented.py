@@ -31,7 +31,7 @@ ANTHROPIC = Dialect(
     {
         "POST /v1/messages": Operation(
             "Answer a conversation",
-            answered("anthropic.Message", {SSE: ref("anthropic.MessageEvent")}),
+            answered("anthropic.Answer", {SSE: ref("anthropic.AnswerEvent")}),
             body=MessagesRequest,
             example={**EXAMPLE, "max_tokens": 50},
         ),
@@ -81,7 +81,7 @@ ANTHROPIC = Dialect(
                 "stop_sequence": nullable(TEXT),
             }
         ),
-        "Message": record(
+        "Answer": record(
             {
                 "id": TEXT,
                 "type": one_of("message"),
@@ -99,8 +99,8 @@ ANTHROPIC = Dialect(
             record({"type": one_of("signature_delta"), "signature": TEXT}),
             record({"type": one_of("input_json_delta"), "partial_json": TEXT}),
         ),
-        "MessageEvent": any_of(
-            record({"type": one_of("message_start"), "message": ref("anthropic.Message")}),
+        "AnswerEvent": any_of(
+            record({"type": one_of("message_start"), "message": ref("anthropic.Answer")}),
             event("ping", "message_stop"),
             record({"type": one_of("content_block_start"), "index": INTEGER, "content_block": ref("anthropic.Block")}),
             record({"type": one_of("content_block_delta"), "index": INTEGER, "delta": ref("anthropic.Delta")}),

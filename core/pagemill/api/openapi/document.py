@@ -94,6 +94,8 @@ def document(routes: Sequence[BaseRoute], *, needs_key: bool) -> dict[str, Any]:
             method, _, path = key.partition(" ")
             shown = PATH_PARAMETER.sub(r"{\1}", path)
             paths.setdefault(shown, {})[method.lower()] = _operation(method, path, known[key], bodies)
+    answers = _answer_schemas()
+    assert answers.keys().isdisjoint(bodies.named), "an answer and a class of bodies have the same name"
     return {
         "openapi": "3.1.1",
         "info": {
@@ -107,7 +109,7 @@ def document(routes: Sequence[BaseRoute], *, needs_key: bool) -> dict[str, Any]:
         "security": list(ANY_KEY) if needs_key else [],
         "paths": paths,
         "components": {
-            "schemas": {**_answer_schemas(), **dict(sorted(bodies.named.items()))},
+            "schemas": {**answers, **dict(sorted(bodies.named.items()))},
             "responses": _error_responses(),
             "headers": {name: {"description": text, "schema": TEXT} for name, text in HEADERS.items()},
             "securitySchemes": SECURITY_SCHEMES,
