@@ -34,7 +34,7 @@ class Only:
 
 @given(WORDS, st.lists(st.sampled_from(b"ab "), max_size=12))
 def test_the_last_token_of_a_word_and_no_other_is_banned(words: list[str], wanted: list[int]) -> None:
-    matcher = BadWords(TOKENIZER, words).matcher()
+    matcher = BadWords.of(TOKENIZER, words).matcher()
     bad = [word.lstrip() for word in words]
     said = ""
     for token_id in wanted:
@@ -48,7 +48,7 @@ def test_the_last_token_of_a_word_and_no_other_is_banned(words: list[str], wante
 
 
 def test_an_output_may_end_and_matchers_share_nothing() -> None:
-    words = BadWords(TOKENIZER, ["no"])
+    words = BadWords.of(TOKENIZER, ["no"])
     first, second = words.matcher(), words.matcher()
     first.advance(ord("n"))
     assert ord("o") not in allowed(first)
@@ -57,8 +57,8 @@ def test_an_output_may_end_and_matchers_share_nothing() -> None:
 
 
 def test_a_format_holds_too() -> None:
-    held = BadWords(TOKENIZER, ["x"], Only(ord("y"))).matcher()
+    held = BadWords.of(TOKENIZER, ["x"], Only(ord("y"))).matcher()
     assert (allowed(held), held.may_end) == ({ord("y")}, False)
     held.advance(ord("y"))
     assert held.may_end
-    assert allowed(BadWords(TOKENIZER, ["y"], Only(ord("y"))).matcher()) == set()
+    assert allowed(BadWords.of(TOKENIZER, ["y"], Only(ord("y"))).matcher()) == set()

@@ -34,4 +34,4 @@ async def without(
         return held
     from pagemill.prompts.bad_words import BadWords
 
-    return await asyncio.to_thread(BadWords, model.tokenizer, words, held)
+    return await asyncio.to_thread(BadWords.of, model.tokenizer, words, held)

@@ -5,8 +5,9 @@ other tokens it can still come. Owns nothing but, in a matcher, the last tokens 
 """
 
 from collections import defaultdict, deque
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
 
 from pagemill.generation import TokenConstraint, TokenMatcher
 
@@ -20,23 +21,26 @@ class WordEncoder(Protocol):
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]: ...
 
 
+@dataclass(frozen=True, slots=True)
 class BadWords:
-    """See the module. `base` is what else the output is held to."""
+    """See the module."""
 
-    def __init__(self, tokenizer: WordEncoder, words: Iterable[str], base: TokenConstraint | None = None) -> None:
+    mask: bytes  # of tokens, without the words of one token
+    endings: Mapping[int, Sequence[tuple[int, ...]]]  # the longer words, by their last token but one
+    base: TokenConstraint | None  # what else the output is held to
+
+    @classmethod
+    def of(cls, tokenizer: WordEncoder, words: Iterable[str], base: TokenConstraint | None = None) -> Self:
         """Tokenizes the words: many take their time."""
-        self.base = base
-        self.longest = 1  # tokens
-        self.endings: defaultdict[int, list[tuple[int, ...]]] = defaultdict(list)  # words by their last token but one
+        endings: defaultdict[int, list[tuple[int, ...]]] = defaultdict(list)
         size = -(-tokenizer.vocab_size // 32) * 4  # as the masks of formats: a batch may have both
         mask = bytearray(((1 << tokenizer.vocab_size) - 1).to_bytes(size, "little"))
         for word in _spellings(tokenizer, words):
             if len(word) == 1:
-                mask[word[0] >> 3] &= ~(1 << (word[0] & 7))
+                _ban(mask, word[0])
             else:
-                self.longest = max(self.longest, len(word))
-                self.endings[word[-2]].append(word)
-        self.mask = bytes(mask)  # without the words of one token
+                endings[word[-2]].append(word)
+        return cls(bytes(mask), endings, base)
 
     def matcher(self) -> "BadWordsMatcher":
         """One at the beginning of an output."""
@@ -49,7 +53,8 @@ class BadWordsMatcher:
     def __init__(self, words: BadWords, base: TokenMatcher | None) -> None:
         self._words = words
         self._base = base
-        self._last: deque[int] = deque(maxlen=words.longest - 1)  # tokens of the output
+        longest = max((len(word) for ending in words.endings.values() for word in ending), default=1)
+        self._last: deque[int] = deque(maxlen=longest - 1)  # tokens of the output
 
     @property
     def may_end(self) -> bool:
@@ -61,7 +66,7 @@ class BadWordsMatcher:
             before = tuple(self._last)
             for word in self._words.endings.get(before[-1], ()):
                 if before[1 - len(word) :] == word[:-1]:
-                    mask[word[-1] >> 3] &= ~(1 << (word[-1] & 7))
+                    _ban(mask, word[-1])
         return bytes(mask)
 
     def advance(self, token_id: int) -> None:
@@ -76,6 +81,10 @@ def _spellings(tokenizer: WordEncoder, words: Iterable[str]) -> list[tuple[int, 
         for text in (word.lstrip(), " " + word.lstrip()):
             spellings[tuple(tokenizer.encode(text, add_special=False, parse_special=False))] = None
     return [spelling for spelling in spellings if spelling]
+
+
+def _ban(mask: bytearray, token_id: int) -> None:
+    mask[token_id >> 3] &= ~(1 << (token_id & 7))
 
 
 def _both(mask: bytes, other: bytes) -> bytes:
