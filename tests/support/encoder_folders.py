@@ -1,4 +1,4 @@
-"""Tiny random models of transformers' classes in folders, with a WordPiece tokenizer of 95 words beside each."""
+"""Tiny random models of transformers' classes in folders, with a WordPiece tokenizer of a hundred words beside each."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,8 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
+
+from support.tiny_safetensors import TEXT_TOKEN, TinyModel, write_tokenizer
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{index}" for index in range(95))]
 CLS, SEP = 2, 3
@@ -36,4 +38,15 @@ def save_tokenizer(folder: Path) -> None:
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)],
     )
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, cls_token="[CLS]", sep_token="[SEP]").save_pretrained(folder)
+    named = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named).save_pretrained(folder)
+
+
+def write_reranker(folder: Path, suffix: str, **more: Any) -> Any:
+    """A Qwen3, as `save`, with a tokenizer of bytes that has yes and no as tokens."""
+    sizes = {"vocab_size": TinyModel().config().vocab_size, "max_position_embeddings": 1024}
+    model = save("Qwen3", {**BERT, **sizes, "num_key_value_heads": 2, "head_dim": 8}, folder, suffix, **more)
+    write_tokenizer(folder)
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text().replace(TEXT_TOKEN, "yes"))
+    return model

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from load_tests.bert_gguf import convert
 
-from support.encoder_folders import BERT, POSITIONS, save
+from support.encoder_folders import BERT, POSITIONS, save, write_reranker
 from support.model_server import ModelServer, model_server
 from support.tiny_gguf import TinyModel
 
@@ -22,12 +22,15 @@ def write(kind: str, folder: Path) -> Path:
     if kind == "decoder.gguf":
         model = TinyModel(architecture="qwen3", pooling="rank", classes=("yes", "no"), rerank_template=TEMPLATE)
         return model.write(folder / kind)
+    if kind == "Qwen3-Reranker":
+        write_reranker(folder / kind, "ForCausalLM")
+        return folder / kind
     config = {**BERT, "max_position_embeddings": POSITIONS, "type_vocab_size": 1}
     save("Bert", config, folder, "ForSequenceClassification", num_labels=1)
     return convert(folder, folder / kind) if kind.endswith(".gguf") else folder
 
 
-@pytest.fixture(scope="module", params=["cross-encoder.gguf", "cross-encoder", "decoder.gguf"])
+@pytest.fixture(scope="module", params=["cross-encoder.gguf", "cross-encoder", "decoder.gguf", "Qwen3-Reranker"])
 def reranker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
     path = write(request.param, tmp_path_factory.mktemp("reranker"))
     with model_server(str(path), "--port", "0", "--threads", "1", "--served-model-name", "reranker") as server:

@@ -24,6 +24,7 @@ from pagemill.backends.paged.layers.self_attention import SelfAttention
 from pagemill.backends.paged.ops.base import Ops
 from pagemill.backends.paged.rope import rope_table
 from pagemill.backends.paged.weight_reader import Part, WeightReader
+from pagemill.errors import ModelLoadError
 
 logger = logging.getLogger(__name__)
 
@@ -58,16 +59,33 @@ def load_decoder(
     return decoder
 
 
-def _prefix(architecture: Architecture, reader: WeightReader) -> str:
+def head_rows(checkpoint: Checkpoint, token_ids: Sequence[int]) -> Tensor:
+    """The head's rows of these tokens, `[num_tokens, hidden_size]` float32 on the CPU.
+
+    Raises:
+        ModelLoadError: there is no head, or it has no such token.
+    """
+    architecture = read_architecture(checkpoint.config, generates=False)
+    config = architecture.config
+    module = f"{_prefix(architecture, checkpoint)}embed_tokens"
+    if not config.tie_word_embeddings:
+        module = architecture.names.head
+    checkpoint.expect(f"{module}.weight", (config.vocab_size, config.hidden_size))
+    if max(token_ids) >= config.vocab_size or min(token_ids) < 0:
+        raise ModelLoadError(f"{checkpoint.folder} has no tokens {list(token_ids)}: there are {config.vocab_size}")
+    return checkpoint.load(f"{module}.weight")[list(token_ids)].float()
+
+
+def _prefix(architecture: Architecture, names: Checkpoint | WeightReader) -> str:
     """What the names of the decoder's tensors begin with in this checkpoint."""
     prefixes = (*architecture.names.prefixes, "")  # the last one of a model that was saved without its head
-    return next((prefix for prefix in prefixes if f"{prefix}embed_tokens.weight" in reader), prefixes[0])
+    return next((prefix for prefix in prefixes if f"{prefix}embed_tokens.weight" in names), prefixes[0])
 
 
 def _warn_of_unread(architecture: Architecture, reader: WeightReader, *, generates: bool) -> None:
     names = architecture.names
     headless = architecture.config.tie_word_embeddings or not generates
-    ignored = (*names.ignored, f"{names.head}.weight") if headless else names.ignored
+    ignored = (*names.ignored, f"{names.head}.weight", "score.weight") if headless else names.ignored
     unread = [
         name for name in reader.unread() if not name.endswith(ignored) and not name.startswith(names.ignored_prefixes)
     ]

@@ -1,13 +1,15 @@
 """From a model folder to an embedder: which models make embeddings, and how. Owns no state."""
 
+from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from pagemill.backends.base import ModelInfo
+from pagemill.backends.embedder import EmbeddingTask
 from pagemill.backends.paged.architectures import read_architecture
 from pagemill.backends.paged.architectures.families import FAMILIES
 from pagemill.backends.paged.attention import make_attention
@@ -15,14 +17,17 @@ from pagemill.backends.paged.checkpoint import Checkpoint
 from pagemill.backends.paged.decoder_embedding import PooledDecoder
 from pagemill.backends.paged.decoder_loading import load_decoder
 from pagemill.backends.paged.device import choose_device, choose_dtype
-from pagemill.backends.paged.embedder import EmbeddingLimits, PagedEmbedder
+from pagemill.backends.paged.embedder import EmbeddingLimits, PagedEmbedder, PooledModel
 from pagemill.backends.paged.encoder.config import ENCODERS
 from pagemill.backends.paged.encoder.loading import load_encoder
 from pagemill.backends.paged.encoder.pooled_encoder import PooledEncoder
 from pagemill.backends.paged.ops import make_ops
 from pagemill.backends.paged.options import PagedOptions
-from pagemill.backends.paged.sentence_files import SentenceConfig, read_sentence_config
+from pagemill.backends.paged.reranking import DecoderScore, make_pairs, score_row
+from pagemill.backends.paged.sentence_files import SentenceConfig, is_qwen3_reranker, read_sentence_config
+from pagemill.backends.paged.sentence_modules import PooledModelWithModules, load_vector_modules
 from pagemill.backends.paged.tokenizer import PagedTokenizer
+from pagemill.backends.pair_format import PairFormat
 from pagemill.errors import ModelLoadError
 from pagemill.machine import num_usable_cores
 
@@ -59,128 +64,188 @@ def load_embedder(folder: Path, options: PagedOptions) -> PagedEmbedder:
     return embedder
 
 
+class _Loaded(NamedTuple):
+    """A model, and what is to be known of it. `pairs`: None if the tokenizer says how pairs are written."""
+
+    model: PooledModel
+    tokenizer: PagedTokenizer
+    limits: EmbeddingLimits
+    context_length: int
+    hidden_size: int  # of its rows
+    task: EmbeddingTask = "embed"
+    pairs: PairFormat | None = None
+    further_bytes: int = 0  # beside its weights
+
+
 def _load(checkpoint: Checkpoint, options: PagedOptions, device: torch.device) -> PagedEmbedder:
     dtype = choose_dtype(options.dtype, checkpoint.dtype, device)
     sentence = read_sentence_config(checkpoint.folder)
-    model_type = str(checkpoint.config["model_type"])
-    if model_type in ENCODERS:
-        return _load_encoder(checkpoint, sentence, options, device, dtype)
-    if model_type in FAMILIES:
-        return _load_decoder(checkpoint, sentence, options, device, dtype)
-    known = ", ".join(sorted((*ENCODERS, *FAMILIES)))
-    raise ModelLoadError(
-        f"{checkpoint.folder}: no embeddings of model_type={model_type!r} are supported here (known are {known})"
-    )
-
-
-def _load_encoder(
-    checkpoint: Checkpoint, sentence: SentenceConfig, options: PagedOptions, device: torch.device, dtype: torch.dtype
-) -> PagedEmbedder:
-    scores = _is_classifier(checkpoint)
-    ops = make_ops(options.attention_backend, device, dtype)
-    encoder, head = load_encoder(checkpoint, dtype=dtype, device=device, ops=ops, with_head=scores)
-    config = encoder.config
-    limits = _limits(checkpoint, sentence, options, device, config.max_model_len)
-    if limits.max_model_len > config.max_model_len:
-        raise ModelLoadError(
-            f"max_model_len is {limits.max_model_len}, but {checkpoint.folder} has {config.max_model_len} positions"
-        )
-    model = PooledEncoder(encoder, device, sentence.pooling or "mean", head, sigmoid=_has_sigmoid(checkpoint))
-    tokenizer = PagedTokenizer.load(checkpoint, config.vocab_size)
-    info = _info(
-        checkpoint, tokenizer, dtype, device, context_length=config.max_model_len, hidden_size=config.hidden_size
-    )
-    return PagedEmbedder(model, tokenizer, info, limits, "score" if scores else "embed")
-
-
-def _load_decoder(
-    checkpoint: Checkpoint, sentence: SentenceConfig, options: PagedOptions, device: torch.device, dtype: torch.dtype
-) -> PagedEmbedder:
-    config = checkpoint.config
-    if _is_classifier(checkpoint):
-        raise ModelLoadError(f"{checkpoint.folder}: architectures={config['architectures']!r} is not supported")
-    if config.get("is_causal") is False or config.get("use_bidirectional_attention"):
-        raise ModelLoadError(f"{checkpoint.folder}: a decoder with attention in both directions is not supported")
-    trained = read_architecture(config, generates=False).config.max_position_embeddings
-    limits = _limits(checkpoint, sentence, options, device, trained)
-    decoder = load_decoder(
-        checkpoint,
-        dtype=dtype,
-        device=device,
-        ops=make_ops(options.attention_backend, device, dtype),
-        attention=make_attention(options.attention_backend, device, dtype),
-        max_model_len=limits.max_model_len,
-        generates=False,
-    )
-    model = PooledDecoder(
-        decoder, limits, sentence.pooling or "last", dtype=dtype, device=device, block_size=options.block_size
-    )
-    tokenizer = PagedTokenizer.load(checkpoint, decoder.vocab_size)
-    size = decoder.config.hidden_size
-    info = _info(
-        checkpoint, tokenizer, dtype, device, context_length=trained, hidden_size=size, further_bytes=model.kv_bytes
-    )
-    return PagedEmbedder(model, tokenizer, info, limits, "embed")
-
-
-def _limits(
-    checkpoint: Checkpoint, sentence: SentenceConfig, options: PagedOptions, device: torch.device, trained: int
-) -> EmbeddingLimits:
-    """As set; else as long as sentence-transformers' files say, who knows what the model was trained with."""
-    length = options.max_model_len or min(sentence.max_seq_length or trained, trained)
-    if length > trained:
-        logger.warning(
-            "max_model_len %d is beyond the %d tokens that %s was made for", length, trained, checkpoint.folder
-        )
-    return EmbeddingLimits(
-        length,
-        options.max_num_seqs or DEFAULT_MAX_NUM_SEQS[device.type],
-        options.max_num_batched_tokens or DEFAULT_MAX_NUM_BATCHED_TOKENS[device.type],
-    )
-
-
-def _is_classifier(checkpoint: Checkpoint) -> bool:
-    classes = checkpoint.config.get("architectures") or []
-    return any(str(name).endswith("ForSequenceClassification") for name in classes)
-
-
-def _has_sigmoid(checkpoint: Checkpoint) -> bool:
-    """Whether scores are put between 0 and 1: unless the model's files, as sentence-transformers writes them, say that
-    they are as they come.
-
-    Raises:
-        ModelLoadError: they ask for something else.
-    """
-    config = checkpoint.config
-    nested = config.get("sentence_transformers")
-    named: Any = nested.get("activation_fn") if isinstance(nested, dict) else None
-    named = named or config.get("sbert_ce_default_activation_function") or SIGMOID
-    name = str(named).rpartition(".")[2]
-    if name not in (IDENTITY, SIGMOID):
-        raise ModelLoadError(f"{checkpoint.folder}: the activation {named} of its scores is not supported")
-    return name == SIGMOID
-
-
-def _info(
-    checkpoint: Checkpoint,
-    tokenizer: PagedTokenizer,
-    dtype: torch.dtype,
-    device: torch.device,
-    *,
-    context_length: int,
-    hidden_size: int,
-    further_bytes: int = 0,
-) -> ModelInfo:
-    return ModelInfo(
+    loaded = _Loader(checkpoint, sentence, options, device, dtype).load()
+    model, size = loaded.model, loaded.hidden_size
+    if loaded.task == "embed" and sentence.vector_modules:
+        modules, size = load_vector_modules(sentence.vector_modules, size, device)
+        model = PooledModelWithModules(model, modules)
+    info = ModelInfo(
         architecture=str(checkpoint.config["model_type"]),
         num_parameters=checkpoint.num_parameters,
         quantization=DTYPE_NAMES[dtype],
         format="safetensors",
         size_bytes=checkpoint.size_bytes,
-        memory_bytes=checkpoint.num_parameters * dtype.itemsize + further_bytes,
+        memory_bytes=checkpoint.num_parameters * dtype.itemsize + loaded.further_bytes,
         on_gpu=device.type == "cuda",
-        vocab_size=tokenizer.vocab_size,
-        context_length=context_length,
-        embedding_length=hidden_size,
+        vocab_size=loaded.tokenizer.vocab_size,
+        context_length=loaded.context_length,
+        embedding_length=size,
         metadata=dict(checkpoint.config),
     )
+    return PagedEmbedder(model, loaded.tokenizer, info, loaded.limits, loaded.task, loaded.pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loader:
+    """What a model is loaded from, and for."""
+
+    checkpoint: Checkpoint
+    sentence: SentenceConfig
+    options: PagedOptions
+    device: torch.device
+    dtype: torch.dtype
+
+    def load(self) -> _Loaded:
+        """By a definition of our own, else by transformers'."""
+        model_type, impl = self.checkpoint.config["model_type"], self.options.model_impl
+        if impl != "transformers" and model_type in ENCODERS:
+            return self._encoder()
+        if impl != "transformers" and model_type in FAMILIES and not self._sees_both_directions:
+            return self._decoder()
+        if impl == "pagemill":
+            known = ", ".join(sorted((*ENCODERS, *FAMILIES)))
+            raise ModelLoadError(
+                f"{self.checkpoint.folder}: no definition of our own makes embeddings of model_type={model_type!r} "
+                f"(known are {known}, the decoders with attention in one direction)"
+            )
+        return self._foreign()
+
+    def _encoder(self) -> _Loaded:
+        scores = _is_classifier(self.checkpoint)
+        ops = make_ops(self.options.attention_backend, self.device, self.dtype)
+        encoder, head = load_encoder(self.checkpoint, dtype=self.dtype, device=self.device, ops=ops, with_head=scores)
+        config = encoder.config
+        limits = self._limits(config.max_model_len, is_hard=True)
+        model = PooledEncoder(encoder, self.device, self.sentence.pooling or "mean", head, sigmoid=self._sigmoid())
+        tokenizer = PagedTokenizer.load(self.checkpoint, config.vocab_size)
+        task: EmbeddingTask = "score" if scores else "embed"
+        return _Loaded(model, tokenizer, limits, config.max_model_len, config.hidden_size, task)
+
+    def _decoder(self) -> _Loaded:
+        checkpoint, options = self.checkpoint, self.options
+        config = read_architecture(checkpoint.config, generates=False).config
+        limits = self._limits(config.max_position_embeddings)
+        tokenizer = PagedTokenizer.load(checkpoint, config.vocab_size)
+        decoder = load_decoder(
+            checkpoint,
+            dtype=self.dtype,
+            device=self.device,
+            ops=make_ops(options.attention_backend, self.device, self.dtype),
+            attention=make_attention(options.attention_backend, self.device, self.dtype),
+            max_model_len=limits.max_model_len,
+            generates=False,
+        )
+        pooling = self.sentence.pooling or "last"
+        pooled = PooledDecoder(
+            decoder, limits, pooling, dtype=self.dtype, device=self.device, block_size=options.block_size
+        )
+        loaded = _Loaded(
+            pooled,
+            tokenizer,
+            limits,
+            config.max_position_embeddings,
+            config.hidden_size,
+            further_bytes=pooled.kv_bytes,
+        )
+        return self._ranking(loaded) if self._ranks else loaded
+
+    def _ranking(self, loaded: _Loaded) -> _Loaded:
+        """A decoder that ranks."""
+        pairs = make_pairs(self.checkpoint, loaded.tokenizer, self.sentence)
+        row = score_row(self.checkpoint, loaded.tokenizer, self.sentence.logit_score).to(self.device)
+        score = DecoderScore(row, self._sigmoid())
+        return loaded._replace(model=PooledModelWithModules(loaded.model, [score]), task="score", pairs=pairs)
+
+    def _foreign(self) -> _Loaded:
+        try:
+            from pagemill.backends.paged.encoder.transformers_encoder import load_transformers_encoder
+        except ImportError as error:
+            model_type = self.checkpoint.config["model_type"]
+            raise ModelLoadError(f"model_type={model_type!r} needs transformers: pip install transformers") from error
+        if self.sentence.logit_score is not None:
+            raise ModelLoadError(f"{self.checkpoint.folder}: LogitScore is supported of {', '.join(FAMILIES)} only")
+        scores = _is_classifier(self.checkpoint)
+        encoder = load_transformers_encoder(
+            self.checkpoint,
+            dtype=self.dtype,
+            device=self.device,
+            pooling=self.sentence.pooling,
+            scores=scores,
+            sigmoid=self._sigmoid(),
+            both_directions=self._sees_both_directions,
+        )
+        limits = self._limits(encoder.num_positions, is_hard=True)
+        tokenizer = PagedTokenizer.load(self.checkpoint, encoder.vocab_size)
+        length = encoder.num_positions or limits.max_model_len
+        return _Loaded(encoder, tokenizer, limits, length, encoder.hidden_size, "score" if scores else "embed")
+
+    @property
+    def _ranks(self) -> bool:
+        """Whether a decoder gives scores."""
+        known = self.sentence.logit_score is not None or _is_classifier(self.checkpoint)
+        return known or is_qwen3_reranker(self.checkpoint.folder, self.checkpoint.config["model_type"])
+
+    @property
+    def _sees_both_directions(self) -> bool:
+        """Whether config.json says that a decoder's tokens see those behind them."""
+        config = self.checkpoint.config
+        return config.get("is_causal") is False or bool(config.get("use_bidirectional_attention"))
+
+    def _limits(self, trained: int | None, *, is_hard: bool = False) -> EmbeddingLimits:
+        """As set; else as long as sentence-transformers' files say, who knows what the model was trained with; else as
+        the model was made for. `is_hard`: it can't take more than that. None: nothing says.
+
+        Raises:
+            ModelLoadError: it is too long, or nothing says how long it may be.
+        """
+        options, sentence, folder = self.options, self.sentence, self.checkpoint.folder
+        lengths = [length for length in (sentence.max_seq_length, trained) if length is not None]
+        length = options.max_model_len or min(lengths, default=None)
+        if length is None:
+            raise ModelLoadError(f"{folder} does not say how long its inputs may be; set max_model_len")
+        if trained is not None and length > trained:
+            if is_hard:
+                raise ModelLoadError(f"max_model_len is {length}, but {folder} has {trained} positions")
+            logger.warning("max_model_len %d is beyond the %d tokens that %s was made for", length, trained, folder)
+        return EmbeddingLimits(
+            length,
+            options.max_num_seqs or DEFAULT_MAX_NUM_SEQS[self.device.type],
+            options.max_num_batched_tokens or DEFAULT_MAX_NUM_BATCHED_TOKENS[self.device.type],
+        )
+
+    def _sigmoid(self) -> bool:
+        """Whether scores are put between 0 and 1: unless the model's files, as sentence-transformers writes them, say
+        that they are as they come.
+
+        Raises:
+            ModelLoadError: they ask for something else.
+        """
+        config = self.checkpoint.config
+        nested = config.get("sentence_transformers")
+        named: Any = nested.get("activation_fn") if isinstance(nested, dict) else None
+        named = named or self.sentence.activation or config.get("sbert_ce_default_activation_function") or SIGMOID
+        name = str(named).rpartition(".")[2]
+        if name not in (IDENTITY, SIGMOID):
+            raise ModelLoadError(f"{self.checkpoint.folder}: the activation {named} of its scores is not supported")
+        return name == SIGMOID
+
+
+def _is_classifier(checkpoint: Checkpoint) -> bool:
+    classes = checkpoint.config.get("architectures") or []
+    return any(str(name).endswith("ForSequenceClassification") for name in classes)

@@ -7,8 +7,11 @@ from pagemill.backends.paged.backend import PagedBackend
 from pagemill.backends.paged.encoder.config import ENCODERS
 from pagemill.backends.paged.model_folder import read_config
 from pagemill.backends.paged.options import PagedOptions
-from pagemill.backends.paged.sentence_files import is_sentence_model
+from pagemill.backends.paged.sentence_files import is_qwen3_reranker, is_sentence_model
 from pagemill.errors import ModelLoadError
+
+# How transformers' classes are called that generate no text.
+EMBEDDING_CLASSES = ("ForSequenceClassification", "ForMaskedLM", "EncoderModel", "BertModel")
 
 if TYPE_CHECKING:
     from pagemill.backends.paged.embedder import PagedEmbedder
@@ -34,7 +37,12 @@ def makes_embeddings(folder: Path, options: PagedOptions) -> bool:
     Raises:
         ModelLoadError: it is to generate text and can't.
     """
-    is_encoder = read_config(folder)["model_type"] in ENCODERS
+    config = read_config(folder)
+    classes = config.get("architectures") or ()
+    is_encoder = config["model_type"] in ENCODERS or any(str(name).endswith(EMBEDDING_CLASSES) for name in classes)
     if is_encoder and options.runner == "generate":
-        raise ModelLoadError(f"can't serve {folder} with the runner generate: it is an encoder, it makes embeddings")
-    return is_encoder or options.runner == "pooling" or (options.runner == "auto" and is_sentence_model(folder))
+        raise ModelLoadError(f"can't serve {folder} with the runner generate: it makes embeddings or scores")
+    is_told = options.runner == "auto" and (
+        is_sentence_model(folder) or is_qwen3_reranker(folder, config["model_type"])
+    )
+    return is_encoder or is_told or options.runner == "pooling"

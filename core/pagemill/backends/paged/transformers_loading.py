@@ -67,11 +67,16 @@ def context_length(config: Any) -> int:
     Raises:
         ModelLoadError: the configuration does not say.
     """
-    text = config.get_text_config()
-    for name in LENGTH_FIELDS:
-        if isinstance(length := getattr(text, name, None), int):
-            return length
-    raise ModelLoadError(f"config.json: none of {', '.join(LENGTH_FIELDS)} says how long a sequence may be")
+    length = find_context_length(config)
+    if length is None:
+        raise ModelLoadError(f"config.json: none of {', '.join(LENGTH_FIELDS)} says how long a sequence may be")
+    return length
+
+
+def find_context_length(config: Any) -> int | None:
+    """As `context_length`; None if the configuration does not say."""
+    found = (getattr(config.get_text_config(), name, None) for name in LENGTH_FIELDS)
+    return next((length for length in found if isinstance(length, int)), None)
 
 
 def refuse(config: Any, reason: str, cause: Exception | None = None) -> NoReturn:
