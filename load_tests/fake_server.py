@@ -16,7 +16,8 @@ from pagemill.cli.logs import configure_logging
 from pagemill.engine.engine import Engine
 from pagemill.memory_need import MemoryNeed
 from pagemill.pool import LoadedModel, ModelPool
-from pagemill.settings import Settings, load_settings
+from pagemill.settings import Settings
+from pagemill.settings_layers import load_settings
 from pagemill.store.catalog import Catalog
 from pagemill.store.references import ModelReference, Reference, resolve
 

@@ -7,7 +7,8 @@ import pytest
 
 from pagemill.cli.flags import GROUP_STARTS, add_settings_flags, given_settings
 from pagemill.errors import SettingsError
-from pagemill.settings import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, Fallback, Settings, flag_of, load_settings
+from pagemill.settings import Settings
+from pagemill.settings_layers import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, Fallback, flag_of, load_settings
 from pagemill.validated import fields
 
 NOTHING: dict[str, str] = {}

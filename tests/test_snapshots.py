@@ -16,7 +16,8 @@ from pagemill.bootstrap import load_model
 from pagemill.errors import ModelLoadError, SettingsError
 from pagemill.generation import GenerationRequest, SamplingParams
 from pagemill.pool import LoadedModel
-from pagemill.settings import Settings, load_settings
+from pagemill.settings import Settings
+from pagemill.settings_layers import load_settings
 from pagemill.snapshots import check_fit, make_snapshot
 from pagemill.store.references import ModelReference, resolve
 from pagemill.store.snapshot_file import open_snapshot, write_snapshot

@@ -1,20 +1,17 @@
-"""Every setting of a Pagemill process: frozen, read once, flags > PAGEMILL_* environment > TOML file > defaults.
+"""Every setting of a Pagemill process, frozen. `settings_layers` reads them once.
 
 Owns no state. Each field is at once a command-line flag (`--max-model-len`), an environment variable
 (`PAGEMILL_MAX_MODEL_LEN`) and a key of the TOML file (`max_model_len`); its description is the flag's help. Names are
 vLLM's where vLLM has the thing.
 """
 
-import os
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pagemill.errors import SettingsError
-from pagemill.validated import Validated, ValidationError, field, fields
+from pagemill.parser_names import ReasoningParser, ToolCallParser
+from pagemill.validated import Validated, field
 
-ENVIRONMENT_PREFIX = "PAGEMILL_"
-CONFIG_VARIABLE = "PAGEMILL_CONFIG"
 # For an app whose callers someone else has let in, whatever the environment says of a server: no keys, no limits.
 UNGUARDED: Mapping[str, Any] = {
     "api_key": (),
@@ -52,49 +49,12 @@ class Settings(Validated):
         description="what the model is run for: generate is text, pooling embeddings or scores; auto: as its files say",
     )
     chat_template: str | None = field(None, description="file with a Jinja chat template, instead of the model's own")
-    tool_call_parser: Literal[
-        "auto",
-        "none",
-        "hermes",
-        "llama3_json",
-        "granite",
-        "phi4_mini_json",
-        "llama4_pythonic",
-        "mistral",
-        "qwen3_coder",
-        "seed_oss",
-        "glm45",
-        "pythonic",
-        "deepseek_v3",
-        "deepseek_v31",
-        "deepseek_v32",
-        "deepseek_v4",
-        "kimi_k2",
-        "minimax",
-        "jamba",
-        "minimax_m2",
-        "nemotron_json",
-        "cohere_command3",
-        "cohere_command4",
-        "qwen3_xml",
-        "glm47",
-        "granite4",
-        "openai",
-    ] = field("auto", description="how the model writes tool calls; auto: as its chat template shows")
-    reasoning_parser: Literal[
-        "auto",
-        "none",
-        "think",
-        "qwen3",
-        "deepseek_r1",
-        "mistral",
-        "reasoning",
-        "cohere_command3",
-        "cohere_command4",
-        "seed_oss",
-        "granite",
-        "openai_gptoss",
-    ] = field("auto", description="how the model marks its reasoning; auto: as its chat template shows")
+    tool_call_parser: ToolCallParser = field(
+        "auto", description="how the model writes tool calls; auto: as its chat template shows"
+    )
+    reasoning_parser: ReasoningParser = field(
+        "auto", description="how the model marks its reasoning; auto: as its chat template shows"
+    )
     keep_alive: str = field(
         "-1", description='how long an idle model stays loaded: seconds, or "5m"; negative: for ever; 0: not at all'
     )
@@ -312,86 +272,3 @@ class Settings(Validated):
             raise SettingsError(
                 f"served_model_name ({', '.join(self.served_model_name)}) names MODEL, and there is none"
             )
-
-
-class Fallback(NamedTuple):
-    """A value that holds when no layer says another, and where it comes from, for error messages."""
-
-    value: Any
-    source: str
-
-
-def flag_of(name: str) -> str:
-    """The command-line flag of a field."""
-    return "--" + name.replace("_", "-")
-
-
-def load_settings(
-    flags: Mapping[str, Any],
-    environment: Mapping[str, str] | None = None,
-    *,
-    fallbacks: Mapping[str, Fallback] | None = None,
-    source_of: Callable[[str], str] = flag_of,
-) -> Settings:
-    """Merge the layers. `flags` holds only those that were given, by field name, and perhaps `config` (a TOML path).
-    `fallbacks` stand in for defaults; `source_of` says what a flag is called where it was given.
-
-    Raises:
-        SettingsError: a value is wrong, or a key unknown; the message names the flag, variable or file it came from.
-    """
-    environment = os.environ if environment is None else environment
-    given = dict(flags)
-    config = given.pop("config", None) or environment.get(CONFIG_VARIABLE)
-    values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    for name, (value, source) in (fallbacks or {}).items():
-        values[name], sources[name] = value, source
-    if config:
-        for name, value in _read_toml(Path(config)).items():
-            values[name], sources[name] = value, f"{name} in {config}"
-    for name, value in _read_environment(environment).items():
-        values[name], sources[name] = value, ENVIRONMENT_PREFIX + name.upper()
-    for name, value in given.items():
-        values[name], sources[name] = value, source_of(name)
-    try:
-        return Settings(**values)
-    except ValidationError as error:
-        raise SettingsError(_explain(error, sources)) from error
-
-
-def is_list(name: str) -> bool:
-    """Whether a field takes several values (flags repeat it, variables separate them by commas)."""
-    return isinstance(fields(Settings)[name].default, tuple)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    import tomllib
-
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise SettingsError(f"can't read the settings file {path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"the settings file {path} is not valid TOML: {error}") from error
-
-
-def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name in fields(Settings):
-        text = environment.get(ENVIRONMENT_PREFIX + name.upper())
-        if text is not None and text != "":
-            found[name] = tuple(part.strip() for part in text.split(",") if part.strip()) if is_list(name) else text
-    return found
-
-
-def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
-    lines = []
-    for item in error.errors(include_url=False):
-        name = str(item["loc"][0]) if item["loc"] else "settings"
-        source = sources.get(name, name)
-        if item["type"] == "extra_forbidden":
-            lines.append(f"{source}: there is no such setting")
-        else:
-            lines.append(f"{source}: {item['msg']}, got {item['input']!r}")
-    return "; ".join(lines)

@@ -14,7 +14,8 @@ import modal
 from starlette.applications import Starlette
 
 from pagemill.errors import SettingsError
-from pagemill.settings import ENVIRONMENT_PREFIX, Settings, load_settings
+from pagemill.settings import Settings
+from pagemill.settings_layers import ENVIRONMENT_PREFIX, load_settings
 from pagemill.validated import Validated, field
 from pagemill_handlers.logs import configure_logging
 from pagemill_handlers.variables import read_variables

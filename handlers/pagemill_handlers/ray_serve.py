@@ -15,7 +15,8 @@ from starlette.types import Receive, Scope, Send
 from pagemill.bootstrap import build_app as build_asgi_app
 from pagemill.bootstrap import build_pool
 from pagemill.errors import EngineDeadError
-from pagemill.settings import Settings, load_settings
+from pagemill.settings import Settings
+from pagemill.settings_layers import load_settings
 from pagemill_handlers.logs import configure_logging
 
 DEFAULT_MAX_ONGOING_REQUESTS = 16  # as many sequences as the gguf backend runs at once, left alone

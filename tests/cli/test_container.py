@@ -6,7 +6,8 @@ import pytest
 
 from pagemill.cli.container import container_settings
 from pagemill.errors import SettingsError
-from pagemill.settings import Settings, load_settings
+from pagemill.settings import Settings
+from pagemill.settings_layers import load_settings
 
 
 def settled(environment: dict[str, str], folder: Path, flags: dict[str, str] | None = None) -> Settings:

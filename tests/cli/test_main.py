@@ -5,7 +5,8 @@ import pytest
 from cli.conftest import Command
 from pagemill import __version__
 from pagemill.cli.main import VERBS
-from pagemill.settings import Settings, flag_of
+from pagemill.settings import Settings
+from pagemill.settings_layers import flag_of
 from pagemill.validated import fields
 
 

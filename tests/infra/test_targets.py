@@ -11,7 +11,8 @@ from pagemill.api.middleware import OPEN_PATHS
 from pagemill.bootstrap import build_app, build_pool
 from pagemill.cli.container import container_settings
 from pagemill.cli.http_server import ABORT_GRACE_S
-from pagemill.settings import ENVIRONMENT_PREFIX, Settings, load_settings
+from pagemill.settings import Settings
+from pagemill.settings_layers import ENVIRONMENT_PREFIX, load_settings
 from pagemill.validated import fields
 from pagemill_handlers.aws_lambda.settings import PREFIX as LAMBDA_PREFIX
 from pagemill_handlers.aws_lambda.settings import load_lambda_settings

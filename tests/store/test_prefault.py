@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pagemill.settings import load_settings
+from pagemill.settings_layers import load_settings
 from pagemill.store.availability import make_available
 from pagemill.store.prefault import RANGE_BYTES, prefault
 from pagemill.store.references import resolve_local

@@ -9,7 +9,7 @@ of them sets the address: a PORT in a laptop's shell must not open a server to i
 from collections.abc import Mapping
 from pathlib import Path
 
-from pagemill.settings import Fallback
+from pagemill.settings_layers import Fallback
 
 # Where two name one setting the latter wins: an image may well have a PORT of its own.
 VARIABLES = {"PORT": "port", "SAGEMAKER_BIND_TO_PORT": "port", "PORT_HEALTH": "health_port"}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pagemill.cli.failure import CommandError
 from pagemill.cli.server_address import listens, server_access
-from pagemill.settings import UNGUARDED, Settings, load_settings
+from pagemill.settings import UNGUARDED, Settings
+from pagemill.settings_layers import load_settings
 
 if TYPE_CHECKING:
     from pagemill.cli.server_client import ServerClient

@@ -9,7 +9,8 @@ from collections.abc import Collection
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pagemill.settings import ENVIRONMENT_PREFIX, Settings, flag_of, is_list
+from pagemill.settings import Settings
+from pagemill.settings_layers import ENVIRONMENT_PREFIX, flag_of, is_list
 from pagemill.validated import Field, fields
 
 # The first setting of each group in `--help`; those that follow it in Settings belong to it too.

@@ -8,7 +8,8 @@ import stat
 from collections.abc import Iterable
 
 from pagemill.cli.failure import CommandError
-from pagemill.settings import Settings, flag_of
+from pagemill.settings import Settings
+from pagemill.settings_layers import flag_of
 
 BACKLOG = 2048  # uvicorn's and vLLM's
 

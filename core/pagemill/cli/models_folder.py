@@ -9,7 +9,8 @@ from pathlib import Path
 from pagemill.cli.failure import CommandError
 from pagemill.cli.flags import add_settings_flags, given_settings
 from pagemill.cli.server_address import add_client_flags, listens, server_access
-from pagemill.settings import Settings, load_settings
+from pagemill.settings import Settings
+from pagemill.settings_layers import load_settings
 
 
 def add_folder_flags(parser: argparse.ArgumentParser, *settings: str) -> None:

@@ -17,7 +17,8 @@ from pagemill.cli.flags import add_settings_flags, given_settings
 from pagemill.cli.listening import address_of, bind, bind_health, is_loopback, release
 from pagemill.cli.logs import configure_logging
 from pagemill.errors import SettingsError
-from pagemill.settings import Settings, load_settings
+from pagemill.settings import Settings
+from pagemill.settings_layers import load_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

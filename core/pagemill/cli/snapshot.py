@@ -13,7 +13,7 @@ from pagemill.cli.flags import ENGINE_SETTINGS, add_settings_flags, given_settin
 from pagemill.cli.logs import configure_logging
 from pagemill.cli.snapshot_prompt import read_prompt
 from pagemill.cli.tables import human_size, write_line
-from pagemill.settings import load_settings
+from pagemill.settings_layers import load_settings
 from pagemill.snapshots import make_snapshot
 from pagemill.store.availability import make_available
 from pagemill.store.references import resolve

@@ -11,7 +11,8 @@ import os
 import sys
 
 from pagemill.errors import PagemillError
-from pagemill.settings import Settings, load_settings
+from pagemill.settings import Settings
+from pagemill.settings_layers import load_settings
 from pagemill_handlers.aws_lambda.settings import LambdaSettings, load_lambda_settings, max_concurrency
 from pagemill_handlers.logs import configure_logging
 

@@ -17,7 +17,8 @@ from starlette.applications import Starlette
 
 from pagemill.bootstrap import build_app, build_pool
 from pagemill.pool import ModelPool
-from pagemill.settings import Settings, load_settings
+from pagemill.settings import Settings
+from pagemill.settings_layers import load_settings
 from pagemill_handlers.aws_lambda.buffered import BufferedAnswers
 from pagemill_handlers.aws_lambda.cycle import Deadline
 from pagemill_handlers.aws_lambda.loading import wait_until_loaded

@@ -9,7 +9,8 @@ import os
 import sys
 
 from pagemill.errors import PagemillError
-from pagemill.settings import UNGUARDED, Settings, load_settings
+from pagemill.settings import UNGUARDED, Settings
+from pagemill.settings_layers import load_settings
 from pagemill_handlers.logs import configure_logging
 
 logger = logging.getLogger("pagemill_handlers.runpod_queue")

@@ -28,7 +28,7 @@ def test_importing_it_loads_nothing_heavy(module: str, forbidden: set[str]) -> N
 def test_serving_a_stream_loads_neither_mangum_nor_a_tier_that_is_not_used() -> None:
     program = (
         "from pagemill.bootstrap import build_app, build_pool\n"
-        "from pagemill.settings import load_settings\n"
+        "from pagemill.settings_layers import load_settings\n"
         "settings = load_settings({}, {'PAGEMILL_MODEL': 'fake'})\n"
         "build_app(settings, build_pool(settings, load_at_once=True))\n"
         "import pagemill_handlers.aws_lambda.runtime, pagemill_handlers.aws_lambda.streamed\n"

@@ -14,7 +14,7 @@ REPLICA = """
 import asyncio
 from pagemill import bootstrap
 from pagemill.backends.fake import FakeBackend
-from pagemill.settings import load_settings
+from pagemill.settings_layers import load_settings
 from pagemill_handlers.ray_serve import ReplicaApp
 
 async def checks(number, between=None):

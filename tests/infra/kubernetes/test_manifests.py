@@ -14,7 +14,7 @@ import yaml
 
 from pagemill.api.operations import metrics
 from pagemill.errors import SettingsError
-from pagemill.settings import load_settings
+from pagemill.settings_layers import load_settings
 from support.targets import OVERLAYS, manifests
 from support.validators import INFRA, kustomize
 

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from pagemill.cli.http_server import ABORT_GRACE_S
-from pagemill.settings import Settings, load_settings
+from pagemill.settings import Settings
+from pagemill.settings_layers import load_settings
 from support.targets import KEY_FILE
 from support.validators import INFRA
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pagemill.settings import load_settings
+from pagemill.settings_layers import load_settings
 from support.targets import RUNPOD, runpod_definition
 
 Json = dict[str, Any]

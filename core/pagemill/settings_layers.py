@@ -1,0 +1,99 @@
+"""From flags, environment, settings file and defaults to `Settings`: each layer goes before those after it.
+
+Owns no state. An error names the flag, variable or file that the value came from.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pagemill.errors import SettingsError
+from pagemill.settings import Settings
+from pagemill.validated import ValidationError, fields
+
+ENVIRONMENT_PREFIX = "PAGEMILL_"
+CONFIG_VARIABLE = "PAGEMILL_CONFIG"
+
+
+class Fallback(NamedTuple):
+    """A value that holds when no layer says another, and where it comes from, for error messages."""
+
+    value: Any
+    source: str
+
+
+def flag_of(name: str) -> str:
+    """The command-line flag of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def load_settings(
+    flags: Mapping[str, Any],
+    environment: Mapping[str, str] | None = None,
+    *,
+    fallbacks: Mapping[str, Fallback] | None = None,
+    source_of: Callable[[str], str] = flag_of,
+) -> Settings:
+    """Merge the layers. `flags` holds only those that were given, by field name, and perhaps `config` (a TOML path).
+    `fallbacks` stand in for defaults; `source_of` says what a flag is called where it was given.
+
+    Raises:
+        SettingsError: a value is wrong, or a key unknown; the message names the flag, variable or file it came from.
+    """
+    environment = os.environ if environment is None else environment
+    given = dict(flags)
+    config = given.pop("config", None) or environment.get(CONFIG_VARIABLE)
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for name, (value, source) in (fallbacks or {}).items():
+        values[name], sources[name] = value, source
+    if config:
+        for name, value in _read_toml(Path(config)).items():
+            values[name], sources[name] = value, f"{name} in {config}"
+    for name, value in _read_environment(environment).items():
+        values[name], sources[name] = value, ENVIRONMENT_PREFIX + name.upper()
+    for name, value in given.items():
+        values[name], sources[name] = value, source_of(name)
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, sources)) from error
+
+
+def is_list(name: str) -> bool:
+    """Whether a field takes several values (flags repeat it, variables separate them by commas)."""
+    return isinstance(fields(Settings)[name].default, tuple)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise SettingsError(f"can't read the settings file {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"the settings file {path} is not valid TOML: {error}") from error
+
+
+def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in fields(Settings):
+        text = environment.get(ENVIRONMENT_PREFIX + name.upper())
+        if text is not None and text != "":
+            found[name] = tuple(part.strip() for part in text.split(",") if part.strip()) if is_list(name) else text
+    return found
+
+
+def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
+    lines = []
+    for item in error.errors(include_url=False):
+        name = str(item["loc"][0]) if item["loc"] else "settings"
+        source = sources.get(name, name)
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{source}: there is no such setting")
+        else:
+            lines.append(f"{source}: {item['msg']}, got {item['input']!r}")
+    return "; ".join(lines)
