@@ -34,6 +34,7 @@ class FakeRegistry:
         self.ranges: list[tuple[int, int]] = []
         self.wants_token = False
         self.realm = ""  # instead of its own
+        self.token = json.dumps({"token": TOKEN}).encode()  # how it answers
         self.answers_whole = False  # whatever range is asked for
         self.statuses: list[int] = []  # that the next requests for blobs are answered with
         self.cuts: list[int] = []  # bytes after which the next answers break off
@@ -107,7 +108,7 @@ class FakeRegistry:
     async def _token(self, request: Request) -> Response:
         self.requests["token"] += 1
         assert request.query_params["service"] == "fake"
-        return JSONResponse({"token": TOKEN})
+        return Response(self.token, media_type="application/json")
 
     def _refusal(self, request: Request) -> Response | None:
         if not self.wants_token or request.headers.get("authorization") == f"Bearer {TOKEN}":

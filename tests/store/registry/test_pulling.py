@@ -7,14 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections import namedtuple
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from pagemill.errors import ForbiddenError, ModelLoadError, ModelNotFoundError, PagemillError
+from pagemill.errors import ForbiddenError, ModelLoadError, ModelNotFoundError
 from pagemill.settings import Settings
 from pagemill.store.models_dir import ModelsDir
+from pagemill.store.registry.client import Registry, RegistryClient, Token
 from pagemill.store.registry.names import ModelName
 from pagemill.store.registry.pulling import PullOptions, Pulls, Status
 from support.fake_registry import FakeRegistry
@@ -123,12 +126,35 @@ async def test_a_registry_that_wants_a_token_gets_one_and_its_storage_does_not_s
     assert blob(tmp_path, GGUF).read_bytes() == GGUF
 
 
-@pytest.mark.parametrize("realm", ["file:///etc/passwd", "ftp://127.0.0.1/token", "127.0.0.1", "http:"])
+@pytest.mark.parametrize("realm", ["file:///etc/passwd", "ftp://127.0.0.1/token", "127.0.0.1", "http:", "http://[::"])
 async def test_a_token_is_not_asked_for_anywhere(registry: FakeRegistry, tmp_path: Path, realm: str) -> None:
     registry.put(GGUF)
     registry.wants_token, registry.realm = True, realm
-    with pytest.raises(PagemillError, match=r"token|can't fetch"):
+    with pytest.raises(ModelLoadError, match=r"pull model manifest: can't fetch .*/tiny:latest: "):
+        await pulled(tmp_path, registry.name(), OPTIONS._replace(max_retries=0))
+    assert registry.requests["token"] == 0
+
+
+@pytest.mark.parametrize("answer", [b"", b"<html>", b"[]", b"{}", b'{"token": 5}', b'{"token": "a\\nb"}'])
+async def test_an_answer_that_has_no_token_is_told_of(registry: FakeRegistry, tmp_path: Path, answer: bytes) -> None:
+    registry.put(GGUF)
+    registry.wants_token, registry.token = True, answer
+    with pytest.raises(ModelLoadError, match="was asked for a token and answers with none"):
         await pulled(tmp_path, registry.name())
+
+
+@pytest.mark.parametrize("host", ["a:b:c", "127.0.0.1:99999", "a..b"])
+async def test_a_host_that_is_none_is_told_of(tmp_path: Path, host: str) -> None:
+    with pytest.raises(ModelLoadError, match=f"can't fetch {host}/a/b:latest: "):
+        await pulled(tmp_path, f"{host}/a/b", OPTIONS._replace(max_retries=0))
+
+
+def test_by_https_nothing_is_asked_by_http() -> None:
+    """Not even what a registry redirects to, or where it sends us for tokens."""
+    registry = Registry(ModelName.parse("registry.example/a/b"), False, Token())
+    client = RegistryClient(registry, max_connections=1, timeout_s=1, max_retries=0, stopped=threading.Event())
+    with closing(client), pytest.raises(ModelLoadError, match=r"sends us to http://127\.0\.0\.1/, which is not https"):
+        client._client.get("http://127.0.0.1/")
 
 
 @pytest.mark.parametrize("num_failures", [1, 3])

@@ -6,7 +6,7 @@ Owns what is being pulled. What touches the disk runs in threads.
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -143,15 +143,16 @@ class StoreEndpoints:
         raise ModelNotFoundError(f"model '{text}' not found", param=param)
 
     async def _pulled(self, pulls: Pulls, name: ModelName, *, insecure: bool) -> Statuses:
-        async for status in pulls.pull(name, insecure=insecure):
-            if status.status == SUCCESS:
-                await self._unload_replaced(self._models_dir(), name)
-            yield status.as_json()
+        async with aclosing(pulls.pull(name, insecure=insecure)) as told:
+            async for status in told:
+                if status.status == SUCCESS:
+                    await self._unload_replaced(self._models_dir(), name)
+                yield status.as_json()
 
     async def _made(self, name: ModelName, make: Callable[[], None]) -> Statuses:
-        yield {"status": "writing manifest"}
-        await asyncio.to_thread(make)
+        await asyncio.to_thread(make)  # first: what is wrong with the request is then answered by a status of its own
         await self._unload_replaced(self._models_dir(), name)
+        yield {"status": "writing manifest"}
         yield {"status": SUCCESS}
 
     async def _deleted(self, folder: Path, name: ModelName) -> Response:
@@ -164,7 +165,7 @@ class StoreEndpoints:
         """A model that is loaded under a name that now means another file; requests that run end with the old one."""
         for status in self._pool.loaded():
             reference = status.model.reference
-            if reference.name == str(name):
+            if reference.name.casefold() == str(name).casefold():
                 with suppress(ModelNotFoundError, ModelLoadError):
                     if await asyncio.to_thread(gguf_of, folder, name) != reference.path:
                         await self._pool.unload(reference.name)
@@ -179,8 +180,8 @@ async def _keep(request: Request, folder: Path, digest: str) -> None:
     """The request's body as a blob, a piece at a time."""
     upload = blobs.Upload(folder, digest)
     pending = bytearray()
-    await _finished(upload.begin)
     try:
+        await _finished(upload.begin)
         async for chunk in request.stream():
             pending += chunk
             if len(pending) >= WRITE_BYTES:
@@ -202,20 +203,16 @@ async def _finished(work: Callable[[], None]) -> None:
 
 
 async def _lines(statuses: Statuses) -> AsyncGenerator[bytes, None]:
-    try:
+    async with aclosing(statuses):
         async for status in statuses:
             yield json.dumps(status, separators=(",", ":")).encode() + b"\n"
-    finally:
-        await statuses.aclose()
 
 
 async def _last(statuses: Statuses) -> dict[str, object]:
     last: dict[str, object] = {}
-    try:
+    async with aclosing(statuses):
         async for status in statuses:
             last = status
-    finally:
-        await statuses.aclose()
     return last
 
 

@@ -40,23 +40,10 @@ class RemoteBlob(NamedTuple):
         return self.layer.size_bytes
 
 
-class Registry(NamedTuple):
-    """Of a model: where it is asked for, and the token that was got for it, which several clients may share."""
-
-    name: ModelName
-    insecure: bool  # HTTP instead of HTTPS
-    token: "Token"
-
-    @property
-    def url(self) -> str:
-        return f"{'http' if self.insecure else 'https'}://{self.name.host}/v2/{self.name.repository}"
-
-
 class Token(httpx.Auth):
     """Gets itself when a registry asks for it, and again when it has expired."""
 
-    def __init__(self, *, insecure: bool) -> None:
-        self._insecure = insecure
+    def __init__(self) -> None:
         self._header: str | None = None
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
@@ -66,17 +53,29 @@ class Token(httpx.Auth):
         challenge = Challenge.parse(response.headers.get("www-authenticate", ""))
         if response.status_code != UNAUTHORIZED or challenge is None:
             return
-        answer = yield httpx.Request("GET", challenge.url(insecure=self._insecure))
+        answer = yield httpx.Request("GET", challenge.url())
         answer.read()
         answer.raise_for_status()
         self._header = request.headers["authorization"] = f"Bearer {challenge.token_in(answer.content)}"
         yield request
 
 
+class Registry(NamedTuple):
+    """Of a model: where it is asked for, and the token that was got for it, which several clients may share."""
+
+    name: ModelName
+    insecure: bool  # HTTP instead of HTTPS
+    token: Token
+
+    @property
+    def url(self) -> str:
+        return f"{'http' if self.insecure else 'https'}://{self.name.host}/v2/{self.name.repository}"
+
+
 class RegistryClient:
     """See the module. May be used by several threads."""
 
-    failures = (httpx.HTTPError, OSError)
+    failures = (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError)  # the last of hosts that are none
 
     def __init__(
         self, registry: Registry, *, max_connections: int, timeout_s: float, max_retries: int, stopped: threading.Event
@@ -90,6 +89,7 @@ class RegistryClient:
             timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s), pool=None),
             limits=httpx.Limits(max_connections=max_connections),
             follow_redirects=True,  # to where the blobs lie; the token stays with the registry
+            event_hooks={} if registry.insecure else {"request": [_check_https]},
             trust_env=not registry.name.host.startswith(LOOPBACK),
         )
 
@@ -146,6 +146,12 @@ class RegistryClient:
                 if len(content) > MAX_MANIFEST_BYTES:
                     raise ModelLoadError(f"the manifest of {self._registry.name} has over {MAX_MANIFEST_BYTES} bytes")
         return content
+
+
+def _check_https(request: httpx.Request) -> None:
+    """Also of redirects, and of where tokens are had."""
+    if request.url.scheme != "https":
+        raise ModelLoadError(f"a registry sends us to {request.url}, which is not https (insecure allows it)")
 
 
 class _ResponseBody:

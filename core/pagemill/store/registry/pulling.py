@@ -8,7 +8,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, aclosing, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -45,11 +45,11 @@ class PullOptions(NamedTuple):
     @classmethod
     def of(cls, settings: Settings) -> "PullOptions":
         return cls(
-            settings.registries,
-            settings.download_concurrency,
-            settings.download_part_bytes,
-            settings.download_timeout_s,
-            settings.download_retries,
+            registries=settings.registries,
+            concurrency=settings.download_concurrency,
+            part_bytes=settings.download_part_bytes,
+            timeout_s=settings.download_timeout_s,
+            max_retries=settings.download_retries,
         )
 
 
@@ -103,12 +103,13 @@ class Pulls:
         from pagemill.store.registry.client import Registry, Token
 
         self.check(name)
-        registry = Registry(name, insecure, Token(insecure=insecure))
+        registry = Registry(name, insecure, Token())
         yield Status("pulling manifest")
         manifest = await self._manifest(registry)
         for layer in manifest.blobs():
-            async for status in self._fetched(registry, layer):
-                yield status
+            async with aclosing(self._fetched(registry, layer)) as told:
+                async for status in told:
+                    yield status
         yield Status("verifying sha256 digest")  # what was fetched was hashed while it came
         yield Status("writing manifest")
         await asyncio.to_thread(verbs.put, self._models_dir, name, manifest)
@@ -188,11 +189,11 @@ def fetch_blob(
         descriptor, runs = file.open(layer.digest, layer.size_bytes)
         stack.callback(os.close, descriptor)
         stack.callback(file.journal.close)
+        file.check_space(layer.size_bytes - sum(run.end - run.start for run in runs))
         expected = Expected("SHA256", bytes.fromhex(layer.digest.removeprefix("sha256:")))
         download = Download(item, descriptor, expected, file.journal)
         part_bytes = options.part_bytes or part_bytes_of(layer.size_bytes, expected, options.concurrency)
         download.divide(runs, part_bytes)
-        file.check_space(download.num_missing_bytes)
         try:
             Transfer(client, [download], options.concurrency, progress, item.location, silent=True).run()
         except ChecksumError:

@@ -3,7 +3,7 @@
 import json
 import re
 from typing import NamedTuple
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from pagemill.errors import ModelLoadError
 
@@ -26,17 +26,9 @@ class Challenge(NamedTuple):
             return None
         return cls(realm, tuple((name, value) for name, value in found if name in ("service", "scope")))
 
-    def url(self, *, insecure: bool) -> str:
-        """Where the token is to be had.
-
-        Raises:
-            ModelLoadError: the realm is no place that may be asked.
-        """
-        parts = urlsplit(self.realm)
-        if parts.scheme != "https" and not (insecure and parts.scheme == "http"):
-            raise ModelLoadError(f"a registry sends us to {self.realm!r} for a token: that is not https")
-        separator = "&" if parts.query else "?"
-        return f"{self.realm}{separator}{urlencode(self.parameters)}"
+    def url(self) -> str:
+        """Where the token is to be had."""
+        return f"{self.realm}{'&' if '?' in self.realm else '?'}{urlencode(self.parameters)}"
 
     def token_in(self, answer: bytes) -> str:
         """

@@ -64,12 +64,19 @@ def delete(models_dir: Path, name: ModelName) -> None:
 
 
 def create(models_dir: Path, name: ModelName, digest: str) -> None:
-    """Of a GGUF file that is among the blobs. What it is, is in the file; the configuration is for Ollama.
+    """Of a GGUF file that is among the blobs.
 
     Raises:
         InvalidRequestError: there is no such blob, or it is no GGUF.
         ModelLoadError: the manifest can't be written.
     """
+    model = Layer(MODEL_TYPE, digest, _size_of_gguf(models_dir, digest))
+    content = _configuration(digest)
+    config = Layer(CONFIG_TYPE, blobs.write(models_dir, content), len(content))
+    put(models_dir, name, Manifest.of(config, (model,)))
+
+
+def _size_of_gguf(models_dir: Path, digest: str) -> int:
     path = blobs.path_of(models_dir, digest)
     try:
         with path.open("rb") as file:
@@ -80,17 +87,13 @@ def create(models_dir: Path, name: ModelName, digest: str) -> None:
         raise ModelLoadError(f"can't read {path}: {error.strerror}") from error
     if magic != GGUF_MAGIC:
         raise InvalidRequestError(f"files: {digest} is no GGUF file: it begins with {magic!r}", param="files")
-    config = {
-        "model_format": "gguf",
-        "architecture": "amd64",
-        "os": "linux",
-        "rootfs": {"type": "layers", "diff_ids": [digest]},
-    }
-    content = json.dumps(config, separators=(",", ":")).encode()
-    manifest = Manifest.of(
-        Layer(CONFIG_TYPE, blobs.write(models_dir, content), len(content)), (Layer(MODEL_TYPE, digest, size_bytes),)
-    )
-    put(models_dir, name, manifest)
+    return size_bytes
+
+
+def _configuration(digest: str) -> bytes:
+    """What Ollama wants to know of a model before it looks into its file."""
+    image = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [digest]}}
+    return json.dumps({"model_format": "gguf", **image}, separators=(",", ":")).encode()
 
 
 def _blobs_of(models_dir: Path, name: ModelName) -> Sequence[Layer]:
