@@ -22,7 +22,14 @@ import torch
 
 from gpu.bench import Bench, cuda_bench, measure_ceilings
 from gpu.decode_runs import Sequences, greedy_tokens, time_attention, time_decode, time_prefill_attention
-from gpu.kernel_checks import KernelCheck, check_attention, check_fp8_attention, check_ops, check_varlen
+from gpu.kernel_checks import (
+    KernelCheck,
+    check_attention,
+    check_encoder_attention,
+    check_fp8_attention,
+    check_ops,
+    check_varlen,
+)
 from gpu.random_decoders import SHAPES, TINY, random_decoder
 from gpu.roofline import Ceilings
 from pagemill.backends.paged.config import DecoderConfig
@@ -72,7 +79,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def run(bench: Bench, sections: Sequence[str], sizes: Sequence[str]) -> Iterable[Row]:
     """The sections' rows, as they come. A section that breaks off is a failed row, and the next one goes on."""
     if "kernels" in sections:
-        for checks in (check_ops, check_attention, check_fp8_attention, check_varlen):
+        for checks in (check_ops, check_attention, check_fp8_attention, check_varlen, check_encoder_attention):
             yield from guarded("kernels", checks.__name__, functools.partial(check_rows, bench, checks))
     if "graphs" in sections:
         for dtype, count in ((bench.dtype, 8), (torch.float32, 5)):

@@ -10,6 +10,7 @@ from torch import Tensor
 from gpu.bench import Bench
 from pagemill.backends.paged.attention.base import LayerKV
 from pagemill.backends.paged.attention.torch_attention import TorchAttention
+from pagemill.backends.paged.encoder.attention import RunAttention, make_encoder_attention
 from pagemill.backends.paged.ops.torch_ops import TorchOps
 from support.attention_cases import Case, Shape, make_case
 
@@ -83,6 +84,17 @@ def check_varlen(bench: Bench, mixed: Shape = MIXED) -> Iterator[KernelCheck]:
         yield KernelCheck(f"varlen_attn, window {window}", _relative(theirs, case.expected), LIMITS[bench.dtype])
         error = _error(bench, case, theirs)
         yield KernelCheck(f"attention against varlen_attn, window {window}", error, LIMITS[bench.dtype])
+
+
+def check_encoder_attention(bench: Bench) -> Iterator[KernelCheck]:
+    """A whole step in one call, as the GPU of the bench has it, against a call for each length in float32."""
+    lengths = (1, 2, 2, 2, 17, 64, 64, 300)
+    for head_dim in (32, 64, 128):
+        qkv = torch.randn((sum(lengths), 3, 4, head_dim), device=bench.device).to(bench.dtype)
+        attention = make_encoder_attention(None, head_dim=head_dim, dtype=bench.dtype, device=bench.device)
+        expected = RunAttention(None).plan(lengths, bench.device)(qkv.float())
+        error = _relative(attention.plan(lengths, bench.device)(qkv), expected)
+        yield KernelCheck(f"{type(attention).__name__} of encoders, head_dim {head_dim}", error, LIMITS[bench.dtype])
 
 
 def check_ops(bench: Bench) -> Iterator[KernelCheck]:

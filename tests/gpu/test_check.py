@@ -13,7 +13,13 @@ from torch import Tensor
 from gpu import check
 from gpu.bench import Bench, compute_again, measure_ceilings, time_by_clock
 from gpu.decode_runs import DecodeSpeed
-from gpu.kernel_checks import KernelCheck, check_attention, check_fp8_attention, check_ops
+from gpu.kernel_checks import (
+    KernelCheck,
+    check_attention,
+    check_encoder_attention,
+    check_fp8_attention,
+    check_ops,
+)
 from gpu.random_decoders import SHAPES, TINY, decoder_config, random_decoder
 from gpu.roofline import Ceilings, DecodeWork
 from pagemill.backends.paged.attention.base import AttentionBatch, AttentionSpec, LayerKV
@@ -69,7 +75,8 @@ def test_a_step_takes_as_long_as_the_slower_of_its_bytes_and_its_arithmetic() ->
 
 
 def test_the_kernel_checks_pass_for_the_plain_implementation() -> None:
-    checks = [*check_attention(BENCH, MIXED), *check_fp8_attention(BENCH, MIXED), *check_ops(BENCH)]
+    checks = [*check_attention(BENCH, MIXED), *check_fp8_attention(BENCH, MIXED)]
+    checks += [*check_ops(BENCH), *check_encoder_attention(BENCH)]
     assert len(checks) > 60
     assert [check.name for check in checks if not check.passed] == []
 

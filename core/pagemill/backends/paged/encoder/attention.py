@@ -1,12 +1,13 @@
-"""Attention in both directions within each sequence of a step. Owns no state.
+"""Attention in both directions within each sequence of a step, without padding. Owns no state.
 
 Sequences come in order of their lengths, so those of one length are neighbours: each run of them is one call of torch's
-attention, with no padding and no mask.
+attention. On a GPU, where calls cost more than what they compute, all of a step is one call of FlashAttention instead.
 """
 
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,22 +15,80 @@ from torch.nn import functional
 
 from pagemill.backends.paged.encoder.config import RelativePositions
 
-Bias = Callable[[int], Tensor]  # of a length: [num_heads, length, length]
+Bias = Callable[[int], Tensor]  # of a length: [num_heads, length, length], added to the scores
+# From queries, keys and values [num_tokens, 3, num_heads, head_dim] to [num_tokens, num_heads * head_dim].
+StepAttention = Callable[[Tensor], Tensor]
+
+VARLEN_DTYPES = (torch.float16, torch.bfloat16)
+VARLEN_HEAD_DIM_MULTIPLE = 8
+VARLEN_MAX_HEAD_DIM = 256
+AMPERE = (8, 0)  # the oldest GPU that FlashAttention runs on
 
 
-def attend(qkv: Tensor, lengths: Sequence[int], bias: Bias | None) -> Tensor:
-    """`qkv` `[num_tokens, 3, num_heads, head_dim]`, the sequences of `lengths` one after the other. Returns
-    `[num_tokens, num_heads * head_dim]`. `bias` is added to the scores.
-    """
-    num_tokens, _, num_heads, head_dim = qkv.shape
-    output = torch.empty((num_tokens, num_heads, head_dim), dtype=qkv.dtype, device=qkv.device)
-    for start, count, length in _runs(lengths):
-        end = start + count * length
-        query, key, value = qkv[start:end].view(count, length, 3, num_heads, head_dim).permute(2, 0, 3, 1, 4)
-        mask = None if bias is None else bias(length)
-        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        output[start:end].view(count, length, num_heads, head_dim).copy_(attended.transpose(1, 2))
-    return output.view(num_tokens, num_heads * head_dim)
+class EncoderAttention(Protocol):
+    """What a model attends with."""
+
+    def plan(self, lengths: Sequence[int], device: torch.device) -> StepAttention:
+        """The attention of all layers in a step of sequences of these lengths, in order, one after the other."""
+        ...
+
+
+class RunAttention:
+    """A call for each length."""
+
+    def __init__(self, bias: Bias | None) -> None:
+        self._bias = bias
+
+    def plan(self, lengths: Sequence[int], device: torch.device) -> StepAttention:
+        runs = [
+            (start, count, length, None if self._bias is None else self._bias(length))
+            for start, count, length in _runs(lengths)
+        ]
+
+        def attend(qkv: Tensor) -> Tensor:
+            num_tokens, _, num_heads, head_dim = qkv.shape
+            output = torch.empty((num_tokens, num_heads, head_dim), dtype=qkv.dtype, device=qkv.device)
+            for start, count, length, bias in runs:
+                end = start + count * length
+                query, key, value = qkv[start:end].view(count, length, 3, num_heads, head_dim).permute(2, 0, 3, 1, 4)
+                attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+                output[start:end].view(count, length, num_heads, head_dim).copy_(attended.transpose(1, 2))
+            return output.view(num_tokens, num_heads * head_dim)
+
+        return attend
+
+
+class VarlenAttention:
+    """One call, of `torch.nn.attention.varlen.varlen_attn`."""
+
+    def __init__(self, varlen_attn: Callable[..., Any]) -> None:
+        self._varlen_attn = varlen_attn
+
+    def plan(self, lengths: Sequence[int], device: torch.device) -> StepAttention:
+        starts = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32).to(device)
+        longest = lengths[-1]
+
+        def attend(qkv: Tensor) -> Tensor:
+            output: Tensor = self._varlen_attn(*qkv.unbind(1), starts, starts, longest, longest)
+            return output.flatten(1)
+
+        return attend
+
+
+def make_encoder_attention(
+    bias: Bias | None, *, head_dim: int, dtype: torch.dtype, device: torch.device
+) -> EncoderAttention:
+    """In one call where torch, the GPU and the model allow it."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < AMPERE:
+        return RunAttention(bias)
+    fits = head_dim % VARLEN_HEAD_DIM_MULTIPLE == 0 and head_dim <= VARLEN_MAX_HEAD_DIM
+    if bias is not None or dtype not in VARLEN_DTYPES or not fits:
+        return RunAttention(bias)
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:  # torch is older than 2.10
+        return RunAttention(bias)
+    return VarlenAttention(varlen_attn)
 
 
 def relative_bias(table: Tensor, positions: RelativePositions) -> Bias:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pagemill.backends.paged.encoder.attention import Bias, attend
+from pagemill.backends.paged.encoder.attention import EncoderAttention
 from pagemill.backends.paged.encoder.config import Activation, EncoderConfig
 from pagemill.backends.paged.layers.linear import Linear
 from pagemill.backends.paged.ops.base import Ops
@@ -53,13 +53,13 @@ class Encoder:
         ops: Ops,
         embeddings: Embeddings,
         layers: tuple[EncoderLayer, ...],
-        attention_bias: Bias | None,
+        attention: EncoderAttention,
     ) -> None:
         self.config = config
         self._ops = ops
         self._embeddings = embeddings
         self._layers = layers
-        self._attention_bias = attention_bias
+        self._attention = attention
 
     def forward(self, token_ids: Tensor, positions: Tensor, token_types: Tensor, lengths: Sequence[int]) -> Tensor:
         """The last hidden states `[num_tokens, hidden_size]`. The first three `[num_tokens]` int64 on the model's
@@ -67,9 +67,10 @@ class Encoder:
         """
         config, ops = self.config, self._ops
         states = self._embed(token_ids, positions, token_types)
+        attend = self._attention.plan(lengths, states.device)
         for layer in self._layers:
             qkv = ops.linear(states, *layer.qkv).view(-1, 3, config.num_heads, config.head_dim)
-            attended = ops.linear(attend(qkv, lengths, self._attention_bias), *layer.attention_output)
+            attended = ops.linear(attend(qkv), *layer.attention_output)
             states = self._norm(attended.add_(states), layer.norm_after_attention)
             inner = activate(ops.linear(states, *layer.up), config.activation)
             states = self._norm(ops.linear(inner, *layer.down).add_(states), layer.norm_after_mlp)

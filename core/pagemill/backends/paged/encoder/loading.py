@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pagemill.backends.paged.checkpoint import Checkpoint
-from pagemill.backends.paged.encoder.attention import relative_bias
+from pagemill.backends.paged.encoder.attention import EncoderAttention, make_encoder_attention, relative_bias
 from pagemill.backends.paged.encoder.config import EncoderConfig, read_encoder_config
 from pagemill.backends.paged.encoder.encoder import Embeddings, Encoder, EncoderLayer, LayerNorm
 from pagemill.backends.paged.encoder.head import ScoreHead
@@ -40,7 +40,7 @@ def load_encoder(
     """
     config = read_encoder_config(checkpoint.config)
     reader = WeightReader(checkpoint, dtype=dtype, device=device)
-    builder = _Builder(config, reader, ops, _prefix(config, reader))
+    builder = _Builder(config, reader, ops, _prefix(config, reader), dtype, device)
     encoder = builder.encoder()
     head = builder.head(checkpoint) if with_head else None
     unread = [name for name in reader.unread() if not name.endswith(IGNORED) and not name.startswith(IGNORED_PREFIXES)]
@@ -62,16 +62,13 @@ class _Builder:
     reader: WeightReader
     ops: Ops
     prefix: str
+    dtype: torch.dtype
+    device: torch.device
 
     def encoder(self) -> Encoder:
         config, names = self.config, self.config.names
-        bias = None
-        if config.relative_positions is not None:
-            shape = (config.relative_positions.num_buckets, config.num_heads)
-            table = self.reader.read(f"{self.prefix}{names.relative_bias}.weight", shape)
-            bias = relative_bias(table, config.relative_positions)
         layers = tuple(self._layer(f"{self.prefix}{names.layer.format(i)}") for i in range(config.num_layers))
-        return Encoder(config, ops=self.ops, embeddings=self._embeddings(), layers=layers, attention_bias=bias)
+        return Encoder(config, ops=self.ops, embeddings=self._embeddings(), layers=layers, attention=self._attention())
 
     def head(self, checkpoint: Checkpoint) -> ScoreHead:
         """Raises ModelLoadError: there is none that we know, or it tells several classes apart."""
@@ -88,6 +85,14 @@ class _Builder:
             dense, score = self._linear("", (inner,), (size,), size), self._linear("", (outer,), (1,), size)
             return ScoreHead(self.ops, dense, activation, score)
         raise ModelLoadError(f"{checkpoint.folder} has no head for scores that is known here, as BERT's or RoBERTa's")
+
+    def _attention(self) -> EncoderAttention:
+        config, bias = self.config, None
+        if config.relative_positions is not None:
+            shape = (config.relative_positions.num_buckets, config.num_heads)
+            table = self.reader.read(f"{self.prefix}{config.names.relative_bias}.weight", shape)
+            bias = relative_bias(table, config.relative_positions)
+        return make_encoder_attention(bias, head_dim=config.head_dim, dtype=self.dtype, device=self.device)
 
     def _embeddings(self) -> Embeddings:
         config, prefix = self.config, f"{self.prefix}embeddings."
