@@ -122,7 +122,8 @@ def test_further_models_given_twice_are_an_error(pagemill: Command) -> None:
     assert "given twice" in outcome.err
 
 
-def test_bad_settings_of_several_models_are_named(pagemill: Command, tmp_path: Path) -> None:
-    outcome = pagemill("serve", "--models-dir", str(tmp_path / "nowhere"))
-    assert "models_dir: can't read" in outcome.err
-    assert outcome.code == 2
+def test_a_models_folder_that_is_none_ends_the_server(tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    with served_process("--models-dir", nowhere, "--port", "0", step_delay_s=None, wait_ready=False) as served:
+        assert served.wait() == 2
+        assert f"models_dir: can't read {nowhere}" in served.log
