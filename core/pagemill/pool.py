@@ -96,6 +96,11 @@ class ModelPool:
         return any(slot.loading is not None for slot in self._slots.values())
 
     @property
+    def draining(self) -> bool:
+        """Whether the server is shutting down."""
+        return self._draining
+
+    @property
     def failure(self) -> PagemillError | None:
         """Why the default model's last load failed."""
         first = self._default_slot

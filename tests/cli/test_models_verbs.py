@@ -1,5 +1,6 @@
 """pull, cp and rm: by a server that runs, or in a folder of this machine."""
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,3 +135,21 @@ def test_serve_lets_this_machine_change_its_models_but_not_others(
         url = served.address.replace("0.0.0.0", "127.0.0.1")
         refused = httpx.request("DELETE", f"{url}/api/delete", json={"model": "x"}, trust_env=False)
         assert refused.status_code == status
+
+
+def test_a_pull_does_not_hold_up_the_end_of_a_server(registry: FakeRegistry, tmp_path: Path) -> None:
+    registry.held_from = 0
+    try:
+        flags = ("--models-dir", str(tmp_path), "--registries", "*", "--port", "0")
+        with served_process(*flags, step_delay_s=None) as served:
+            body = {"model": registry.name(), "insecure": True}
+            with httpx.stream("POST", f"{served.address}/api/pull", json=body, trust_env=False) as response:
+                lines = response.iter_lines()
+                while not json.loads(next(lines)).get("completed"):
+                    pass
+                served.process.terminate()
+                *_others, last = lines
+            assert "shutting down" in json.loads(last)["error"]
+            assert served.process.wait(10) == 0
+    finally:
+        registry.held_from = None

@@ -28,6 +28,7 @@ from pagemill.api.ollama.store_requests import (
 from pagemill.api.streaming import NDJSON_MEDIA_TYPE, ItemStream, until_disconnect
 from pagemill.api.wire import read_json
 from pagemill.errors import (
+    DrainingError,
     ForbiddenError,
     InvalidRequestError,
     ModelLoadError,
@@ -145,6 +146,8 @@ class StoreEndpoints:
     async def _pulled(self, pulls: Pulls, name: ModelName, *, insecure: bool) -> Statuses:
         async with aclosing(pulls.pull(name, insecure=insecure)) as told:
             async for status in told:
+                if self._pool.draining:
+                    raise DrainingError("the server is shutting down; a later pull goes on from here")
                 if status.status == SUCCESS:
                     await self._unload_replaced(self._models_dir(), name)
                 yield status.as_json()
