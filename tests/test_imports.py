@@ -76,7 +76,8 @@ def loaded_by(statement: str) -> set[str]:
             id="the bodies of requests",
         ),
         pytest.param(
-            "import pagemill.cli.list, pagemill.cli.ps, pagemill.cli.stop, pagemill.cli.version",
+            "import pagemill.cli.list, pagemill.cli.ps, pagemill.cli.stop, pagemill.cli.version, pagemill.cli.pull, "
+            "pagemill.cli.cp, pagemill.cli.rm",
             {"pydantic", "starlette", "rich", "httpx", "prompt_toolkit"},
             id="the client verbs before they connect",
         ),
