@@ -130,7 +130,7 @@ async def test_a_registry_that_wants_a_token_gets_one_and_its_storage_does_not_s
 async def test_a_token_is_not_asked_for_anywhere(registry: FakeRegistry, tmp_path: Path, realm: str) -> None:
     registry.put(GGUF)
     registry.wants_token, registry.realm = True, realm
-    with pytest.raises(ModelLoadError, match=r"pull model manifest: can't fetch .*/tiny:latest: "):
+    with pytest.raises(ModelLoadError, match=r"pull model manifest: can't fetch .*/tiny:latest from "):
         await pulled(tmp_path, registry.name(), OPTIONS._replace(max_retries=0))
     assert registry.requests["token"] == 0
 
@@ -145,7 +145,7 @@ async def test_an_answer_that_has_no_token_is_told_of(registry: FakeRegistry, tm
 
 @pytest.mark.parametrize("host", ["a:b:c", "127.0.0.1:99999", "a..b"])
 async def test_a_host_that_is_none_is_told_of(tmp_path: Path, host: str) -> None:
-    with pytest.raises(ModelLoadError, match=f"can't fetch {host}/a/b:latest: "):
+    with pytest.raises(ModelLoadError, match=f"can't fetch {host}/a/b:latest from {host}: "):
         await pulled(tmp_path, f"{host}/a/b", OPTIONS._replace(max_retries=0))
 
 

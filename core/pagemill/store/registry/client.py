@@ -193,4 +193,4 @@ def _translated(error: Exception, name: ModelName, what: str) -> PagemillError:
                 f"pull model {what}: {name.host} has no {name} that everybody may have (HTTP {status})", param="model"
             )
         return ModelLoadError(f"pull model {what}: {name.host} answers HTTP {status} for {name}")
-    return ModelLoadError(f"pull model {what}: can't fetch {name}: {error or type(error).__name__}")
+    return ModelLoadError(f"pull model {what}: can't fetch {name} from {name.host}: {error or type(error).__name__}")
