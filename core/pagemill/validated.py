@@ -6,6 +6,7 @@ rules and the same errors. Its schemas are dictionaries, described in pydantic's
 import nothing of Pagemill but `partial_import`.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from types import NoneType, UnionType
@@ -147,10 +148,14 @@ def _class_schema(cls: type[Validated]) -> Schema:
     return {
         "type": "model",
         "cls": cls,
-        "schema": {"type": "model-fields", "fields": members},
+        "schema": {"type": "model-fields", "fields": members, **_extras(cls)},
         "post_init": "_checked",
         "config": {**config, "allow_inf_nan": False},
     }
+
+
+def _extras(cls: type[Validated]) -> Schema:
+    return {"extras_schema": ANY} if cls.unknown_fields == "allow" else {}
 
 
 def _field_schema(name: str, item: Field) -> Schema:
@@ -166,7 +171,7 @@ def _schema(annotation: Any, name: str, limits: Mapping[str, float]) -> Schema:
         case scalar if scalar in SCALARS:
             return {"type": SCALARS[scalar], **limits}
         case other if other is Any:
-            return {"type": "any"}
+            return ANY
         case other if other is Annotated:
             return _checked_schema(of(parts[0]), name, parts[1:])
         case other if other in (Union, UnionType):
@@ -192,6 +197,23 @@ def _checked_schema(schema: Schema, name: str, checks: tuple[Any, ...]) -> Schem
         check = {"type": "no-info", "function": partial(_call, item.check, name)}
         schema = {"type": kind, "function": check, "schema": schema}
     return schema
+
+
+def _json_value(value: Any) -> Any:
+    """The value. pydantic's parser takes numbers that JSON does not have; those of fields with a type it refuses."""
+    if isinstance(value, float | list | dict):
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            raise ValueError("NaN, Infinity and numbers that are too large are not JSON") from None
+    return value
+
+
+ANY: Schema = {
+    "type": "function-after",
+    "function": {"type": "no-info", "function": _json_value},
+    "schema": {"type": "any"},
+}
 
 
 def _call(check: Check, name: str, value: Any) -> Any:

@@ -20,6 +20,7 @@ class Body(WireModel):
     items: list[Inner] | None = None
     value: str | list[str] | None = None
     number: float | None = None
+    whatever: Any = None
 
 
 class Part(WireModel):
@@ -52,7 +53,10 @@ async def test_good_body_is_read() -> None:
         ('{"items": [{"size": 1}]}', "items[0].name", "required"),
         ('{"items": {"name": "a"}}', "items", "{'name': 'a'}"),
         ('{"value": 5}', "value", "5"),
-        ('{"value": [5]}', "value", "[5]"),
+        ('{"value": [5]}', "value[0]", "5"),
+        ('{"whatever": [1, {"deep": [1e999]}]}', "whatever", "inf"),
+        ('{"whatever": NaN}', "whatever", "are not JSON"),
+        ('{"whatever": {"x": -Infinity}}', "whatever", "are not JSON"),
         ('{"number": "1"}', "number", "'1'"),
         ('{"number": true}', "number", "True"),
     ],

@@ -53,7 +53,8 @@ def _validate(body: bytes, model: type[Model]) -> Model:
     except ValidationError as error:
         item = _first_error(error)
         if item is not None:
-            raise _explain(item, _parse(body), model) from None  # pydantic's text would repeat the whole input
+            # pydantic's text would repeat the whole input
+            raise _explain(item, _parse(body), model, among=error.errors(include_url=False)) from None
     given = {key: value for key, value in json.loads(body).items() if value is not None}
     return _validate(json.dumps(given).encode(), model)
 
@@ -76,16 +77,24 @@ def read_part(value: Mapping[str, Any], model: type[Model], path: str) -> Model:
     try:
         return model(**{name: item for name, item in value.items() if item is not None})
     except ValidationError as error:
-        wrong = _explain(error.errors(include_url=False)[0], value, model)
+        found = error.errors(include_url=False)
+        wrong = _explain(found[0], value, model, among=found)
     except InvalidRequestError as error:
         wrong = error
     raise type(wrong)(f"{path}.{wrong.message}", param=f"{path}.{wrong.param}")
 
 
-def _explain(item: "ErrorDetails", body: Any, model: type[Validated]) -> InvalidRequestError:
+def _explain(
+    item: "ErrorDetails", body: Any, model: type[Validated], *, among: "Sequence[ErrorDetails]"
+) -> InvalidRequestError:
+    """Of a value that may be one thing or another there are several errors: the one deepest inside says most."""
     if item["type"] == "json_invalid":
         return InvalidRequestError(f"the request body is not valid JSON: {item['ctx']['error']}")
     path = _path_in(body, item["loc"], item["type"])
+    for other in among:
+        inside = _path_in(body, other["loc"], other["type"])
+        if path and inside and inside.startswith((f"{path}.", f"{path}[")):
+            item, path = other, inside
     name = path or "the request body"
     if item["type"] == "extra_forbidden":
         hint = getattr(model, "hints", {}).get(path)

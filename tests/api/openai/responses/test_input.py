@@ -173,7 +173,7 @@ def test_numbers_that_can_not_be_repeated_are_a_400(server: RunningServer, numbe
         body = f'{{"input": "x", {field}}}'.replace("NUMBER", number)
         response = server.http.post(f"{server.url}/v1/responses", content=body)
         assert response.status_code == 400
-        assert "is not JSON" in response.json()["error"]["message"]
+        assert "are not JSON" in response.json()["error"]["message"]
 
 
 def test_refusals_of_what_needs_a_memory_say_why(server: RunningServer) -> None:

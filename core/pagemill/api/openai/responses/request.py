@@ -1,6 +1,5 @@
 """The body of `POST /v1/responses`. Owns no state. Of vLLM's further fields it has those that choose tokens."""
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -18,17 +17,6 @@ if TYPE_CHECKING:
 UNKEPT = {"store": "nothing is stored", "background": "nothing is stored: keep the connection, or stream"}
 LOGPROBS, ENCRYPTED_REASONING = "message.output_text.logprobs", "reasoning.encrypted_content"
 PENALTIES = ("presence_penalty", "frequency_penalty", "repetition_penalty")
-
-
-def _check_repeatable(**fields: Any) -> None:
-    """Raises InvalidRequestError for numbers that JSON does not have, which pydantic's parser takes: responses repeat
-    these fields.
-    """
-    for name, value in fields.items():
-        try:
-            json.dumps(value, allow_nan=False)
-        except ValueError as error:
-            raise InvalidRequestError(f"{name} is not JSON: {error}", param=name) from None
 
 
 class Reasoning(WireModel):
@@ -112,8 +100,6 @@ class ResponsesRequest(WireModel):
         if self.top_logprobs is not None and not self.has_logprobs:
             raise InvalidRequestError(f"top_logprobs needs {LOGPROBS} in include", param="top_logprobs")
         self.output_format()
-        schema = None if self.text is None or self.text.format is None else self.text.format.schema
-        _check_repeatable(tools=self.tools, tool_choice=self.tool_choice, text=schema)
 
     def check_limits(self, settings: Settings) -> None:
         """Raises InvalidRequestError if a count is beyond its setting."""
