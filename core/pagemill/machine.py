@@ -3,12 +3,15 @@
 import os
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
+CPU_INFO = Path("/proc/cpuinfo")
 CPU_TOPOLOGY = Path("/sys/devices/system/cpu")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
 STATM = Path("/proc/self/statm")
+CPU_FEATURES = ("flags", "Features")  # the lines of them, on x86 and on ARM
 SELF_CGROUP = Path("/proc/self/cgroup")
 UNLIMITED_BYTES = 2**60  # cgroup v1 writes "no limit" as a number near 2**63
 
@@ -23,6 +26,13 @@ def num_usable_cores() -> int:
     cores = {_siblings(cpu) for cpu in cpus}
     quota = _cpu_quota()
     return max(1, len(cores) if quota is None else min(len(cores), int(quota)))
+
+
+@cache
+def cpu_features() -> frozenset[str]:
+    """As Linux names them; empty elsewhere."""
+    named = (line.partition(":")[2] for line in (_read(CPU_INFO) or "").splitlines() if line.startswith(CPU_FEATURES))
+    return frozenset(next(named, "").split())
 
 
 def available_memory_bytes() -> int:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
 
 from pagemill.backends.gguf.capacity import DEFAULT_KV_BYTES
@@ -33,7 +35,7 @@ def test_the_header_is_the_metadata_without_its_long_arrays(tiny: Path) -> None:
 
 
 def test_tensors_and_header_make_up_the_file(tiny: Path) -> None:
-    tensor_bytes = sum(read_header(tiny).tensor_bytes.values())
+    tensor_bytes = sum(tensor.num_bytes for tensor in read_header(tiny).tensors)
     assert 0.5 * tiny.stat().st_size < tensor_bytes < tiny.stat().st_size
 
 
@@ -58,9 +60,7 @@ def test_the_kv_cache_is_that_of_the_slots_asked_for(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize("budget", [2**22, 2**24, 2**40])
-def test_what_is_left_open_of_the_kv_cache_is_limited_by_the_budget(
-    tiny: Path, budget: int
-) -> None:
+def test_what_is_left_open_of_the_kv_cache_is_limited_by_the_budget(tiny: Path, budget: int) -> None:
     need = estimate_gguf([tiny], GGUFOptions(), budget)
     assert 0 < need.kv <= min(DEFAULT_KV_BYTES, budget // 8, (budget - need.weights) // 2)
     again = estimate_gguf([tiny], GGUFOptions(kv_cache_memory_bytes=need.kv), budget)
@@ -84,3 +84,77 @@ def test_recurrent_layers_keep_a_state_of_each_sequence(tmp_path: Path) -> None:
     path = TinyModel(architecture="mamba").write(tmp_path / "mamba.gguf")
     few, many = (estimate_gguf([path], GGUFOptions(max_num_seqs=count), PLENTY).kv for count in (2, 8))
     assert many == 4 * few > 0
+
+
+def header_only(path: Path, **values: int | list[int]) -> Path:
+    """A file that says these things of its model, of 4 layers, 512 wide, with 8 heads, and holds one number."""
+    writer = gguf.GGUFWriter(path, "some")
+    sizes = {"block_count": 4, "embedding_length": 512, "context_length": 4096, "attention.head_count": 8}
+    for name, value in {**sizes, **values}.items():
+        key = f"some.{name.replace('__', '.')}"
+        writer.add_array(key, value) if isinstance(value, list) else writer.add_uint32(key, value)
+    writer.add_tensor("output_norm.weight", np.zeros(1, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("values", "num_values"),
+    [
+        pytest.param({}, 4 * 8 * 2 * 64, id="all heads"),
+        pytest.param({"attention__head_count_kv": 2}, 4 * 2 * 2 * 64, id="grouped queries"),
+        pytest.param({"attention__head_count_kv": [2, 0, 2, 0]}, 2 * 2 * 2 * 64, id="layers without"),
+        pytest.param(
+            {
+                "attention__head_count_kv": 1,
+                "attention__key_length": 576,
+                "attention__value_length": 512,
+                "attention__key_length_mla": 192,
+            },
+            4 * 576,
+            id="latent attention",
+        ),
+        pytest.param({"attention__head_count_kv": 2, "attention__sliding_window": 64}, 4 * 2 * 2 * 64, id="windows"),
+    ],
+)
+def test_the_kv_cache_is_that_of_the_kind_of_attention(
+    tmp_path: Path, values: dict[str, int | list[int]], num_values: int
+) -> None:
+    path = header_only(tmp_path / "header.gguf", **values)
+    assert estimate_gguf([path], GGUFOptions(max_num_seqs=1, max_model_len=256), PLENTY).kv == 256 * num_values * 2
+
+
+def test_layers_with_a_state_take_it_beside_the_kv_cache(tmp_path: Path) -> None:
+    state = {"ssm__inner_size": 256, "ssm__state_size": 16, "ssm__conv_kernel": 4}
+    plain, hybrid = (
+        estimate_gguf(
+            [header_only(tmp_path / f"{len(values)}.gguf", attention__head_count_kv=2, **values)],
+            GGUFOptions(max_num_seqs=1, max_model_len=256),
+            PLENTY,
+        ).kv
+        for values in ({}, state)
+    )
+    assert hybrid - plain == 4 * (3 * 256 + 256 * 16) * 4
+
+
+@pytest.mark.parametrize(
+    ("hidden", "inner", "num_used", "buffers"),
+    [(512, 384, 8, 34.6), (1024, 384, 8, 52.7), (512, 1024, 8, 69.5), (1024, 768, 4, 36.6)],
+)
+def test_a_tokens_experts_are_computed_at_once(
+    tmp_path: Path, hidden: int, inner: int, num_used: int, buffers: float
+) -> None:
+    """`buffers`: MiB that random models of qwen3moe, 16 experts, took beside weights and KV (512 tokens, F16)."""
+    path = header_only(
+        tmp_path / "header.gguf",
+        embedding_length=hidden,
+        attention__key_length=64,
+        feed_forward_length=inner,
+        expert_feed_forward_length=inner,
+        expert_used_count=num_used,
+    )
+    compute = estimate_gguf([path], GGUFOptions(max_num_seqs=8, max_model_len=1024), PLENTY).compute
+    assert compute / 2**20 == pytest.approx(buffers, rel=0.15)

@@ -3,8 +3,6 @@
 Rather too much than too little; `python -m load_tests.memory_need` measures it. Nothing here loads llama.cpp.
 """
 
-import platform
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,14 +10,11 @@ from pagemill.backends.gguf.capacity import choose_capacity, kv_limit
 from pagemill.backends.gguf.context import MAX_UBATCH, MIN_OUTPUTS
 from pagemill.backends.gguf.embedder import DEFAULT_MAX_MODEL_LEN
 from pagemill.backends.gguf.kv_size import HeaderNumbers, KVSize, kv_size_by, padded
-from pagemill.backends.gguf.metadata import LongArray, read_header
+from pagemill.backends.gguf.metadata import LongArray, TensorExtent, read_header
 from pagemill.backends.gguf.options import GGUFOptions
+from pagemill.backends.gguf.repacking import copied_bytes
 from pagemill.memory_need import MemoryNeed
 
-# Weights of these types (enum ggml_type) are laid out anew for the CPU's products; while the file is mapped, both
-# layouts are in memory. ARM has kernels for more of them.
-REPACKED = frozenset({2, 10, 12, 20})  # Q4_0, Q2_K, Q4_K, IQ4_NL
-REPACKED_ON_ARM = REPACKED | {8, 13, 14}  # Q8_0, Q5_K, Q6_K
 RECURRENT = frozenset({"mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"})  # no layer keeps keys and values
 BYTES_PER_VOCABULARY_ENTRY = 300  # llama.cpp's tables of a token, and of the merge that makes it
 FLOAT = 4
@@ -36,7 +31,7 @@ def estimate_gguf(files: Sequence[Path], options: GGUFOptions, budget_bytes: int
     headers = [read_header(file) for file in files]
     values = headers[0].values
     numbers = HeaderNumbers(values)
-    weights = _weights(values, [header.tensor_bytes for header in headers], options)
+    weights = _weights(values, [tensor for header in headers for tensor in header.tensors], options)
     size = kv_size_by(numbers, options.kv_type, purely_recurrent=values.get("general.architecture") in RECURRENT)
     if _embeds(values, options):
         return _of_embedder(numbers, options, weights, size, _vocab_size(values))
@@ -72,14 +67,10 @@ def _embeds(values: Mapping[str, object], options: GGUFOptions) -> bool:
     return options.runner == "pooling" or (options.runner == "auto" and says_so)
 
 
-def _weights(values: Mapping[str, object], tensor_bytes: Sequence[Mapping[int, int]], options: GGUFOptions) -> int:
+def _weights(values: Mapping[str, object], tensors: Sequence[TensorExtent], options: GGUFOptions) -> int:
     """With the vocabulary, and the second layout of those that are laid out anew."""
-    by_type: Counter[int] = Counter()
-    for found in tensor_bytes:
-        by_type.update(found)
-    repacked = REPACKED_ON_ARM if platform.machine() in ("arm64", "aarch64") else REPACKED
-    copies = sum(size for kind, size in by_type.items() if kind in repacked) if options.mmap else 0
-    return by_type.total() + copies + _vocab_size(values) * BYTES_PER_VOCABULARY_ENTRY
+    total = sum(tensor.num_bytes for tensor in tensors) + copied_bytes(tensors, mapped=options.mmap)
+    return total + _vocab_size(values) * BYTES_PER_VOCABULARY_ENTRY
 
 
 def _activations(numbers: HeaderNumbers, options: GGUFOptions, num_tokens: int, context: int) -> int:
@@ -88,9 +79,20 @@ def _activations(numbers: HeaderNumbers, options: GGUFOptions, num_tokens: int, 
     heads = max([1, *numbers.per_layer("attention.head_count", num_layers, [])])
     hidden = numbers.number("embedding_length", 0)
     queries = heads * numbers.number("attention.key_length", hidden // heads)
-    widest = max([0, *numbers.per_layer("feed_forward_length", num_layers, [])])
     scores = heads * context if options.flash_attn == "off" else 0
-    return num_tokens * (3 * hidden + 2 * queries + 2 * widest + scores) * FLOAT + FIXED_BYTES
+    widest = _values_in_mlp(numbers, num_layers, hidden)
+    return num_tokens * (3 * hidden + 2 * queries + widest + scores) * FLOAT + FIXED_BYTES
+
+
+def _values_in_mlp(numbers: HeaderNumbers, num_layers: int, hidden: int) -> int:
+    """Of a token, at once: gate, up, and half as much again for the product's input in two bytes. A token's experts are
+    computed together; then either their gates are in the way, or their outputs.
+    """
+    dense = max([0, *numbers.per_layer("feed_forward_length", num_layers, [])])
+    num_experts = numbers.number("expert_used_count", 0)
+    inner = num_experts * numbers.number("expert_feed_forward_length", dense)
+    experts = max(3 * inner, inner + 2 * num_experts * hidden) + inner // 2
+    return max(5 * dense // 2, experts)
 
 
 def _vocab_size(values: Mapping[str, object]) -> int:

@@ -7,8 +7,7 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 import mmap
 import struct
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple, TypeVar
@@ -57,7 +56,16 @@ class Header(NamedTuple):
     """A header without its long arrays (the vocabulary), which takes a fraction of the time to read."""
 
     values: Mapping[str, object]
-    tensor_bytes: Mapping[int, int]  # by the tensors' type, enum ggml_type
+    tensors: Sequence["TensorExtent"]
+
+
+class TensorExtent(NamedTuple):
+    """What a file says of a tensor, without its values."""
+
+    name: str
+    kind: int  # enum ggml_type
+    shape: tuple[int, ...]  # a row's length first
+    num_bytes: int
 
 
 def read_metadata(path: Path) -> dict[str, object]:
@@ -84,6 +92,15 @@ def _read(path: Path, read: Callable[[mmap.mmap], T]) -> T:
         raise ModelLoadError(f"{path} has no valid GGUF header: {error}") from error
 
 
+class _Declared(NamedTuple):
+    """A tensor as the header declares it. `offset` is of its values, from where the first may begin."""
+
+    name: str
+    kind: int
+    shape: tuple[int, ...]
+    offset: int
+
+
 class _Reader:
     """A cursor over the header's bytes. Of an array with more than `max_array` items only the length is read."""
 
@@ -104,26 +121,25 @@ class _Reader:
 
     def header(self) -> Header:
         values = self.pairs()
-        tensors = sorted(self._tensor() for _ in range(self._num_tensors))
+        found = sorted((self._tensor() for _ in range(self._num_tensors)), key=lambda tensor: tensor.offset)
         alignment = values.get("general.alignment", DEFAULT_ALIGNMENT)
         if not isinstance(alignment, int) or alignment < 1:
             raise ValueError(f"general.alignment is {alignment}")
         data_bytes = len(self._data) - -(-self._offset // alignment) * alignment
-        ends = [offset for offset, _ in tensors[1:]] + [data_bytes]
-        by_type: Counter[int] = Counter()
-        for (offset, kind), end in zip(tensors, ends, strict=True):
-            if end < offset:
+        ends = [tensor.offset for tensor in found[1:]] + [data_bytes]
+        tensors = []
+        for tensor, end in zip(found, ends, strict=False):  # a file of a split one's pairs has no tensors
+            if end < tensor.offset:
                 raise ValueError("it ends before its last tensor")
-            by_type[kind] += end - offset
-        return Header(values, by_type)
+            tensors.append(TensorExtent(tensor.name, tensor.kind, tensor.shape, end - tensor.offset))
+        return Header(values, tensors)
 
-    def _tensor(self) -> tuple[int, int]:
-        """Where the next one begins, and its type."""
-        self._skip_string()
+    def _tensor(self) -> "_Declared":
+        name = self._string()
         (num_dimensions,) = self._unpack("I")
-        self._unpack(f"{num_dimensions}Q")
+        shape = self._unpack(f"{num_dimensions}Q")
         kind, offset = self._unpack("IQ")
-        return offset, kind
+        return _Declared(name, kind, shape, offset)
 
     def _pair(self) -> tuple[str, object]:
         key = self._string()

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from pagemill.machine import cpu_features
+
 SOURCES = ("attention.c", "linear.c", "ops.c", "team.c")
 HEADERS = ("attention_decode.h", "attention_typed.h", "kernels.h", "matmul.h", "ops_typed.h", "team.h")
 # Neither errno nor traps matter here; sums keep their order where they are not said to be free, so no -ffast-math.
@@ -74,17 +76,6 @@ def native_variant(compiler: str) -> Variant:
 def portable_variants() -> tuple[Variant, ...]:
     """Those for this kind of machine, the best first."""
     return PORTABLE.get(platform.machine(), ())
-
-
-@cache
-def cpu_features() -> frozenset[str]:
-    """As Linux names them; empty elsewhere, where no prebuilt library is then taken."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    named = (line.partition(":")[2] for line in lines if line.startswith(("flags", "Features")))
-    return frozenset(next(named, "").split())
 
 
 @cache

@@ -12,12 +12,12 @@ from pagemill.backends.paged.native.build import (
     PREBUILT,
     BuildError,
     build,
-    cpu_features,
     find_compiler,
     library_name,
     native_variant,
     portable_variants,
 )
+from pagemill.machine import cpu_features
 
 _POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
 _TYPED_ARGUMENTS = {

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pagemill.backends.paged.native.build import cpu_features
 from pagemill.backends.paged.native.library import load_kernels, load_short_kernels
 from pagemill.backends.paged.ops.base import Activation
+from pagemill.machine import cpu_features
 
 ACTIVATIONS: dict[Activation, int] = {"silu": 0, "gelu_tanh": 1, "gelu": 2}  # as ops.c numbers them
 PARALLEL_ELEMENTS = 1 << 14  # from here on, more threads than one are faster
