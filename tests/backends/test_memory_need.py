@@ -24,7 +24,7 @@ def q8_0(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def check(path: Path, *, within: float = 0.15, **settings: object) -> None:
     taken = measure(path, **{**LIMITS, **settings})
     assert abs(taken.estimated - taken.measured) < max(within * taken.measured, 24 * MIB), taken
-    assert taken.left < 16 * MIB, taken
+    assert taken.left < 24 * MIB, taken  # on a busy machine up to 17; the smallest of these models takes 100
 
 
 def test_of_a_gguf_file(q8_0: Path) -> None:

@@ -24,6 +24,7 @@ MIB = 2**20
 FLOAT = 4
 MODULES_BYTES = 48 * MIB  # what the first model imports beside torch; tokenizer, allocator
 TRANSFORMERS_BYTES = 160 * MIB  # importing transformers and a definition of its
+ENCODER_SHARE = 1.75  # of a layer's tensors: torch allocates them anew, and what it freed does not always fit
 LOGITS_COPIES = 3  # scores, what is sampled from, what is sorted
 DEFAULT_EMBEDDING_TOKENS = 2048
 DEFAULT_LENGTH = 512  # of an embedding model that names none
@@ -48,7 +49,8 @@ def estimate_paged(folder: Path, options: PagedOptions, budget: Callable[[str], 
     if makes_embeddings(folder, options):
         num_tokens = max(options.max_num_batched_tokens or DEFAULT_EMBEDDING_TOKENS, sizes.length)
         kv = num_tokens * sizes.kv_values * dtype.itemsize if is_ours else 0
-        return MemoryNeed(weights, kv, sizes.activations(num_tokens, dtype) + fixed, device.type)
+        share = 1 if is_ours or device.type != "cpu" else ENCODER_SHARE
+        return MemoryNeed(weights, kv, int(share * sizes.activations(num_tokens, dtype)) + fixed, device.type)
     if sizes.is_tied and device.type == "cpu":
         weights += sizes.vocab * sizes.hidden * dtype.itemsize  # for the lookup as it is, for the head packed
     max_num_seqs, num_tokens = step_limits(options, device.type)
