@@ -190,8 +190,9 @@ def _answer(answer: Answer) -> dict[str, Any]:
 def _content(kind: str, schema: Schema) -> dict[str, Any]:
     if kind not in STREAMED:
         return {"schema": schema}
-    # OpenAPI 3.1 has no word for what an item of a stream is; 3.2 calls it itemSchema.
-    return {"schema": {**TEXT, "description": f"A stream of {STREAMED[kind]}."}, "x-item-schema": schema}
+    # OpenAPI 3.1 has no word for what an item of a stream is; 3.2 calls it itemSchema. What `schema` means of a stream
+    # is not agreed on (the text, or an item), so it says nothing of the type.
+    return {"schema": {"description": f"A stream of {STREAMED[kind]}."}, "x-item-schema": schema}
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
