@@ -216,3 +216,10 @@ def test_tags_list_a_model_that_is_still_loading(serve: Serve, tmp_path: Path) -
 )
 def test_numbers_of_parameters_read_as_ollama_writes_them(count: int, text: str) -> None:
     assert human_number(count) == text
+
+
+def test_numbers_that_json_does_not_have_are_shown_as_null(serve: Serve) -> None:
+    config = CONFIG | {"rope_theta": float("nan"), "time_step_limit": [0.0, float("inf")]}
+    shown = serve(of_a_folder(config)).post("/api/show", {"model": "fake", "verbose": True}).json()["model_info"]
+    assert shown["time_step_limit"] == [0.0, None]
+    assert shown["qwen3.rope.freq_base"] is None

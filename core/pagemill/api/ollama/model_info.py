@@ -5,6 +5,7 @@ and the like; so for a model folder they are made from its config.json, as Ollam
 """
 
 from collections.abc import Iterator, Mapping
+from math import isfinite
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,8 +43,19 @@ def model_info(info: "ModelInfo", *, verbose: bool) -> dict[str, object]:
     for key, value in info.metadata.items():
         if key not in LEFT_OUT:
             is_long = isinstance(value, list | tuple) and len(value) > LONG_ARRAY
-            found[key] = [] if is_long and not verbose else value
+            found[key] = [] if is_long and not verbose else _in_json(value)
     return found
+
+
+def _in_json(value: object) -> object:
+    """The value, with null for numbers that JSON does not have (Mamba's configurations have an Infinity)."""
+    if isinstance(value, float) and not isfinite(value):
+        return None
+    if isinstance(value, list | tuple):
+        return [_in_json(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _in_json(item) for key, item in value.items()}
+    return value
 
 
 def _in_names_of_gguf(info: "ModelInfo") -> Iterator[tuple[str, object]]:
@@ -56,7 +68,7 @@ def _in_names_of_gguf(info: "ModelInfo") -> Iterator[tuple[str, object]]:
     for names, name_in_gguf in NUMBERS:
         value = next((config[name] for name in names if config.get(name) is not None), None)
         if value is not None:
-            yield f"{info.architecture}.{name_in_gguf}", value
+            yield f"{info.architecture}.{name_in_gguf}", _in_json(value)
 
 
 def _text_config(config: Mapping[str, object]) -> Mapping[str, object]:
