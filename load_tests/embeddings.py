@@ -80,21 +80,24 @@ def load_all(folder: Path, threads: int) -> dict[str, Embed]:
     assert spec is not None
     assert spec.submodule_search_locations is not None
     model = Path(spec.submodule_search_locations[0]) / "model"
-    found: dict[str, Embed] = {"pagemill, paged": _paged(model, threads)}
+    found: dict[str, Embed] = {
+        "pagemill, paged": _paged(model, threads),
+        "pagemill, transformers' definition": _paged(model, threads, model_impl="transformers"),
+    }
     for kind in ("f32", "q8_0"):
         found[f"pagemill, gguf {kind}"] = _gguf(convert(model, folder / f"{kind}.gguf", kind), threads)
     found[PEER] = _peer(model, threads)
     return found
 
 
-def _paged(model: Path, threads: int) -> Embed:
+def _paged(model: Path, threads: int, **options: Any) -> Embed:
     from pagemill.backends.paged.openmp import let_threads_sleep
 
     let_threads_sleep()
     from pagemill.backends.paged.embedder_loading import load_embedder
     from pagemill.backends.paged.options import PagedOptions
 
-    return _ours(load_embedder(model, PagedOptions(device="cpu", dtype="float32", threads=threads)))
+    return _ours(load_embedder(model, PagedOptions(device="cpu", dtype="float32", threads=threads, **options)))
 
 
 def _gguf(path: Path, threads: int) -> Embed:
