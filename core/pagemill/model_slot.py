@@ -4,7 +4,6 @@ A `ModelSlot` belongs to its pool and lives on the pool's event loop. May not im
 """
 
 import asyncio
-import gc
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -116,7 +115,7 @@ class ModelSlot:
             logger.exception("closing %s failed", self.reference.name)
         self.model = self.need = None
         if reclaim_memory:
-            await asyncio.to_thread(_reclaim_memory)
+            await asyncio.to_thread(release_freed_memory)
 
     def status(self) -> LoadedModelStatus | None:
         """None if it is not loaded. Of one in use, `expires_at` is what it would be if it became idle now."""
@@ -125,9 +124,3 @@ class ModelSlot:
         if self.expires_at is not None or self.keep_alive_s < 0:
             return LoadedModelStatus(self.model, self.expires_at, self.num_bytes)
         return LoadedModelStatus(self.model, datetime.now(UTC) + timedelta(seconds=self.keep_alive_s), self.num_bytes)
-
-
-def _reclaim_memory() -> None:
-    """What a model leaves behind, as far as others can have it."""
-    gc.collect()
-    release_freed_memory()
