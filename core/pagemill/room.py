@@ -31,7 +31,9 @@ class Room:
         self._max_loaded_models = max_loaded_models
         self._slots = slots
         self._evict = evict
-        self._own: dict[str, int] = {}  # bytes that the server takes on each device, when last no model was loaded
+        # Bytes that the server itself takes on each device: when last no model was loaded, and at most since then.
+        self._bare: dict[str, int] = {}
+        self._own: dict[str, int] = {}
 
     async def make(self, slot: ModelSlot, need: MemoryNeed) -> None:
         """Returns when the slot's model has room.
@@ -63,12 +65,12 @@ class Room:
         counted = sum(other.num_bytes for other in here)
         beyond = self._memory.resident(need.device) - counted
         if not here:
-            self._own[need.device] = beyond
-        own = self._own.get(need.device, 0)
+            self._bare[need.device] = self._own[need.device] = beyond
+        own = self._own[need.device] = max(self._own.get(need.device, 0), beyond)
         budget = self._memory.budget(need.device)
-        check_fits(slot.reference.name, need, budget, own)
+        check_fits(slot.reference.name, need, budget, self._bare.get(need.device, 0))
         occupants = [Occupant(other.num_bytes, other.num_leases == 0) for other in here]
-        room = budget - max(own, beyond) - need.total
+        room = budget - own - need.total
         leavers = [here[index] for index in choose_leavers(occupants, room)]
         return leavers + self._beyond_the_number([other for other in loaded if other not in leavers])
 

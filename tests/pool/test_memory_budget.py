@@ -21,7 +21,7 @@ def memory(loader: Loader) -> Memory:
 
 @pytest.fixture
 def pool_for_two(loader: Loader, pools: list[ModelPool], memory: Memory) -> ModelPool:
-    catalog = Catalog([reference(name) for name in ("a", "b", "c", "large")])
+    catalog = Catalog([reference(name) for name in ("a", "b", "c", "large", "small")])
     pools.append(ModelPool(catalog, loader, keep_alive_s=FOREVER, memory=memory))
     return pools[0]
 
@@ -190,3 +190,19 @@ async def test_models_on_different_devices_do_not_compete(loader: Loader, pools:
         async with pools[0].lease(name):
             pass
     assert loaded_names(pools[0]) == ["b", "c"]
+
+
+async def test_what_the_server_took_is_not_forgotten_when_models_take_less_than_they_may(
+    pool_for_two: ModelPool, memory: Memory
+) -> None:
+    memory.own, memory.untouched = 1, 0
+    async with pool_for_two.lease("small"):
+        pass
+    memory.own, memory.untouched = 6, 8  # PyTorch was imported; "small" takes 2
+    async with pool_for_two.lease("a"):
+        pass
+    assert loaded_names(pool_for_two) == ["small", "a"]
+    memory.untouched = 16  # of "a" few pages were touched
+    async with pool_for_two.lease("b"):
+        pass
+    assert loaded_names(pool_for_two) == ["b"]
