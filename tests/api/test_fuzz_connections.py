@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pagemill.backends.fake import FakeBackend
-from support.api_server import RunningServer, running_server, wait_until
+from support.api_server import RunningServer, assert_idle, running_server
 
 pytestmark = [
     pytest.mark.slow,
@@ -64,13 +64,6 @@ def exchanged(server: RunningServer, *pieces: bytes, pause_s: float = 0.0, half_
 def statuses(answer: bytes) -> list[int]:
     """Of the answers in these bytes."""
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", answer)]
-
-
-def assert_idle(server: RunningServer) -> None:
-    """Nothing runs, no sequence owns KV, and the next request is answered."""
-    wait_until(lambda: server.engine.num_unfinished() == 0 and server.engine.stats().kv.used_tokens == 0)
-    assert server.get("/load").json() == {"server_load": 0}
-    assert server.post("/v1/completions", {"prompt": "x", "max_tokens": 1}).status_code == 200
 
 
 @pytest.mark.parametrize(
