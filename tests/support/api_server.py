@@ -82,6 +82,18 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
         time.sleep(0.005)
 
 
+def is_idle(server: RunningServer) -> bool:
+    """Nothing runs, and no sequence owns KV."""
+    load: int = server.get("/load").json()["server_load"]
+    return load == 0 and server.engine.num_unfinished() == 0 and server.engine.stats().kv.used_tokens == 0
+
+
+def assert_idle(server: RunningServer) -> None:
+    """Idle soon (a connection may end before its last request has begun), and the next request is answered."""
+    wait_until(lambda: is_idle(server))
+    assert server.post("/v1/completions", {"prompt": "x", "max_tokens": 1}).status_code == 200
+
+
 @contextmanager
 def running_server(
     backend: FakeBackend | None = None,
