@@ -22,7 +22,7 @@ from pagemill.memory_need import MemoryNeed
 
 MIB = 2**20
 FLOAT = 4
-MODULES_BYTES = 48 * MIB  # what the first model imports beside torch; tokenizer, allocator
+MODULES_BYTES = 64 * MIB  # what the first model imports beside torch; tokenizer, allocator
 TRANSFORMERS_BYTES = 160 * MIB  # importing transformers and a definition of its
 ENCODER_SHARE = 1.75  # of a layer's tensors: torch allocates them anew, and what it freed does not always fit
 LOGITS_COPIES = 3  # scores, what is sampled from, what is sorted
