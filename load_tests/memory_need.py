@@ -68,13 +68,13 @@ def probe(path: str, settings: Settings) -> MemoryTaken:
     estimated = estimate_memory(reference, settings, lambda device: PLENTY).total  # this imports PyTorch for a folder
     before = resident_bytes()
     Path("/proc/self/clear_refs").write_text("5")  # forgets the high-water mark
-    left = 0
+    highest = left = 0
     for _ in range(2):
         started = resident_bytes()
         asyncio.run(_use(path, settings))
+        highest = highest or status_bytes(Path("/proc/self/status").read_text(), "VmHWM")  # of the first load
         release_freed_memory()
         left = resident_bytes() - started
-    highest = status_bytes(Path("/proc/self/status").read_text(), "VmHWM")
     return MemoryTaken(estimated, highest - before, left)
 
 

@@ -45,7 +45,8 @@ def test_of_a_gguf_file_that_is_read_instead_of_mapped(q8_0: Path) -> None:
 def test_of_a_model_folder(tmp_path: Path, dtype: str) -> None:
     write_folder(tmp_path / "folder", SHAPE)
     kv_bytes = KV_BYTES * (2 if dtype == "float32" else 1)
-    check(tmp_path / "folder", dtype=dtype, device="cpu", kv_cache_memory_bytes=kv_bytes)
+    # Torch's threads free memory for themselves: how much more there is depends on what else runs.
+    check(tmp_path / "folder", within=0.25, dtype=dtype, device="cpu", kv_cache_memory_bytes=kv_bytes)
 
 
 def test_of_an_embedding_model(tmp_path: Path) -> None:
