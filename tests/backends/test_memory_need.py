@@ -24,7 +24,7 @@ def q8_0(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def check(path: Path, *, within: float = 0.15, **settings: object) -> None:
     taken = measure(path, **{**LIMITS, **settings})
     assert abs(taken.estimated - taken.measured) < max(within * taken.measured, 24 * MIB), taken
-    assert taken.left < 24 * MIB, taken  # on a busy machine up to 17; the smallest of these models takes 100
+    assert taken.left < taken.measured / 4, taken  # allocators keep some; a model that stayed would be all of it
 
 
 def test_of_a_gguf_file(q8_0: Path) -> None:
@@ -51,4 +51,4 @@ def test_of_a_model_folder(tmp_path: Path, dtype: str) -> None:
 
 def test_of_an_embedding_model(tmp_path: Path) -> None:
     check(sentence_model.gguf_file(tmp_path), max_model_len=256)
-    check(sentence_model.folder(), max_model_len=256, device="cpu", dtype="float32")
+    check(sentence_model.folder(), within=0.25, max_model_len=256, device="cpu", dtype="float32")
