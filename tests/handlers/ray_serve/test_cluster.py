@@ -84,7 +84,12 @@ def cluster() -> Iterator[Cluster]:
     (folder / "config.yaml").write_text(yaml.safe_dump(config(port)))
     log = folder / "log.txt"
     environment = clean_environment(
-        HOME=str(folder), RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled", RAY_DEDUP_LOGS="0"
+        HOME=str(folder),
+        RAY_USAGE_STATS_ENABLED="0",
+        RAY_AUTH_MODE="disabled",
+        RAY_DEDUP_LOGS="0",
+        RAY_worker_niceness="0",  # 15 usually, which beside other tests starves them
+        RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S="60",  # on a busy machine its imports take longer than the usual 5
     )
     with log.open("wb") as output:
         process = subprocess.Popen(
