@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from pagemill.backends.embedder import Embedder
     from pagemill.engine.embedding_engine import EmbeddingEngine
     from pagemill.engine.engine import Engine, EngineConfig
-    from pagemill.memory_budget import ModelMemory
     from pagemill.memory_need import MemoryNeed
-    from pagemill.pool import LoadedModel, ModelPool
+    from pagemill.pool import LoadedModel, ModelMemory, ModelPool
     from pagemill.prompts.chat_template import ChatTemplate
     from pagemill.snapshots import SnapshotLoad
 

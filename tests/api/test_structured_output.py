@@ -8,7 +8,7 @@ from typing import Any
 from pagemill.api.structured_output import compiled
 from pagemill.backends.fake import FakeBackend
 from pagemill.engine.engine import Engine
-from pagemill.loaded_model import LoadedModel
+from pagemill.pool import LoadedModel
 from pagemill.prompts.structured_output.compiler import GrammarCompiler
 from pagemill.prompts.structured_output.formats import Regex
 from support.api_server import fake_reference

@@ -12,8 +12,7 @@ from prometheus_client.registry import Collector
 from pagemill.api.operations.metrics import LABELS, PREFIX
 
 if TYPE_CHECKING:
-    from pagemill.model_slot import ModelSlot
-    from pagemill.pool import ModelPool
+    from pagemill.pool import ModelPool, ModelSlot
 
 
 class ModelCollector(Collector):

@@ -1,4 +1,4 @@
-"""The loaded models: loading on demand, leases, keep-alive and unloading.
+"""A pool of models: loading on demand, leases, keep-alive and unloading.
 
 A `ModelPool` owns one `ModelSlot` for each model that was ever asked for; all of it lives on one event loop, and
 nothing else touches it. Load and unload run one at a time, each in a task of its own, so that a client that goes away
@@ -14,13 +14,11 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from pagemill.errors import DrainingError, ModelLoadError, ModelNotFoundError, PagemillError
-from pagemill.keep_alive import parse_keep_alive as parse_keep_alive  # offered here, beside what takes its result
-from pagemill.loaded_model import LoadedModel as LoadedModel  # likewise, beside what gives it
-from pagemill.memory_budget import ModelMemory
 from pagemill.memory_need import MemoryNeed
-from pagemill.model_slot import LoadedModelStatus as LoadedModelStatus  # likewise
-from pagemill.model_slot import ModelSlot
-from pagemill.room import LoadAbandonedError, Room
+from pagemill.pool.budget import ModelMemory
+from pagemill.pool.loaded_model import LoadedModel
+from pagemill.pool.room import LoadAbandonedError, Room
+from pagemill.pool.slot import LoadedModelStatus, ModelSlot
 from pagemill.store.catalog import Catalog
 from pagemill.store.references import Reference
 

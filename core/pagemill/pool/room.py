@@ -8,9 +8,9 @@ load: it waits for none who came after it. May not import a backend, HTTP or the
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
-from pagemill.memory_budget import ModelMemory, Occupant, check_fits, choose_leavers
 from pagemill.memory_need import MemoryNeed
-from pagemill.model_slot import ModelSlot
+from pagemill.pool.budget import ModelMemory, Occupant, check_fits, choose_leavers
+from pagemill.pool.slot import ModelSlot
 
 
 class LoadAbandonedError(Exception):

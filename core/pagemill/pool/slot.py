@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from pagemill.errors import PagemillError
-from pagemill.loaded_model import LoadedModel
 from pagemill.machine import release_freed_memory
 from pagemill.memory_need import MemoryNeed
+from pagemill.pool.loaded_model import LoadedModel
 from pagemill.store.references import Reference
 
 if TYPE_CHECKING:
