@@ -299,9 +299,11 @@ def test_without_prefix_caching_nothing_is_found_and_nothing_stays() -> None:
     assert cache.stats().free_tokens == 16
 
 
-@pytest.mark.parametrize(("num_tokens", "fits"), [(16, True), (17, False)])
-def test_it_knows_what_it_can_never_hold(num_tokens: int, fits: bool) -> None:
-    assert BlockKVCache(4, BLOCK_SIZE).can_ever_hold(num_tokens) is fits
+@pytest.mark.parametrize(("more", "fits"), [(0, True), (1, False)])
+def test_it_knows_the_longest_sequence_that_it_can_ever_hold(more: int, fits: bool) -> None:
+    cache = BlockKVCache(4, BLOCK_SIZE)
+    length = cache.max_sequence_tokens + more
+    assert (cache.admit(0, list(range(length)), length) is not None) is fits
 
 
 def test_waste_at_mixed_lengths_is_under_4_percent() -> None:

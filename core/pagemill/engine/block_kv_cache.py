@@ -129,8 +129,9 @@ class BlockKVCache:
         holding.placement = holding.placement or tuple(holding.blocks)
         return holding.placement
 
-    def can_ever_hold(self, num_tokens: int) -> bool:
-        return self._blocks_for(num_tokens) <= self.num_blocks
+    @property
+    def max_sequence_tokens(self) -> int:
+        return self.num_blocks * self.block_size
 
     def stats(self) -> KVCacheStats:
         free, cached = len(self._free), len(self._cached)

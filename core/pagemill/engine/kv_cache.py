@@ -91,8 +91,9 @@ class KVCache(Protocol):
         """Where the sequence's KV lives: block ids in order of position, or the one slot."""
         ...
 
-    def can_ever_hold(self, num_tokens: int) -> bool:
-        """Whether a sequence of so many tokens fits when it is alone."""
+    @property
+    def max_sequence_tokens(self) -> int:
+        """The longest sequence that fits when it is alone."""
         ...
 
     def stats(self) -> KVCacheStats:

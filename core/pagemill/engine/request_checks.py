@@ -52,7 +52,7 @@ def output_room(request: GenerationRequest, max_model_len: int, kv_cache: KVCach
             param="prompt",
         )
     max_tokens = room if wanted is None else min(wanted, room)
-    if not kv_cache.can_ever_hold(num_prompt_tokens + max_tokens):
+    if num_prompt_tokens + max_tokens > kv_cache.max_sequence_tokens:
         raise ContextLengthError(
             f"{num_prompt_tokens} prompt tokens and {max_tokens} output tokens do not fit the KV cache",
             param="prompt",

@@ -122,8 +122,9 @@ class ResidentKVCache:
     def placement(self, sequence_id: int) -> tuple[int, ...]:
         return (self._slot_of[sequence_id].index,)
 
-    def can_ever_hold(self, num_tokens: int) -> bool:
-        return num_tokens <= self.slot_tokens
+    @property
+    def max_sequence_tokens(self) -> int:
+        return self.slot_tokens
 
     def stats(self) -> KVCacheStats:
         total = self.num_slots * self.slot_tokens
