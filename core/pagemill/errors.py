@@ -168,6 +168,20 @@ class ModelLoadError(PagemillError):
     code = "model_load_failed"
 
 
+class FetchError(ModelLoadError):
+    """Where a model is to come from does not answer, or answers with what it must not."""
+
+    status = 502
+    code = "fetch_failed"
+
+
+class NoSpaceError(ModelLoadError):
+    """The disk has no room for a model."""
+
+    status = 507
+    code = "no_space"
+
+
 class ModelTooLargeError(ModelLoadError):
     """The model takes more memory than all models together may; the message gives the numbers."""
 

@@ -1,6 +1,7 @@
 """pull, cp and rm: by a server that runs, or in a folder of this machine."""
 
 import json
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +81,16 @@ def test_a_pull_of_what_the_registry_lacks_fails(
     pagemill: Command, where: tuple[str, ...], registry: FakeRegistry
 ) -> None:
     outcome = pagemill("pull", registry.name("nothing"), "--insecure", *allowed(where))
-    assert (outcome.code, "has no" in outcome.err) == (EXIT_FAILED, True)
+    assert (outcome.code, "file does not exist: " in outcome.err) == (EXIT_FAILED, True)
+
+
+def test_a_pull_that_finds_no_registry_says_which(pagemill: Command, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        host = f"127.0.0.1:{closed.getsockname()[1]}"
+    folder = ("--models-dir", str(tmp_path), "--registries", "*", "--download-retries", "0")
+    outcome = pagemill("pull", f"{host}/library/tiny", "--insecure", *folder)
+    assert outcome.code == EXIT_FAILED
+    assert f"pull model manifest: can't fetch {host}/library/tiny:latest from {host}: " in outcome.err
 
 
 def test_other_registries_are_asked_only_if_a_setting_names_them(

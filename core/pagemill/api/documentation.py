@@ -24,7 +24,7 @@ JSON, SSE, NDJSON = "application/json", "text/event-stream", "application/x-ndjs
 PLAIN, HTML, BYTES = "text/plain", "text/html", "application/octet-stream"
 
 ANY_REQUEST = (400, 401, 403, 413, 429, 500)  # what may come of it, whatever it asks
-MODEL_REQUEST = (*ANY_REQUEST, 404, 503, 504)  # and of what a model answers
+MODEL_REQUEST = (*ANY_REQUEST, 404, 502, 503, 504, 507)  # and of what a model answers, which may have to be fetched
 PROBE = (400, 403, 413, 500, 503)  # those carry no key and are not counted
 
 

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pagemill.errors import ModelLoadError
+from pagemill.errors import ModelLoadError, NoSpaceError
+from pagemill.store.disk import not_written
 from pagemill.store.journal import Journal, Run
 from pagemill.store.progress import MB
 
@@ -93,18 +94,18 @@ class PartialFile:
     def check_space(self, needed_bytes: int) -> None:
         """
         Raises:
-            ModelLoadError: the disk has not so much room; says how much it has.
+            NoSpaceError: the disk has not so much room; says how much it has.
         """
         folder = self.path.parent
         free = shutil.disk_usage(folder).free
         if needed_bytes > free:
-            raise ModelLoadError(
+            raise NoSpaceError(
                 f"can't fetch {self._what} to {folder}: it needs {needed_bytes / MB:.0f} MB more, and "
                 f"{free / MB:.0f} MB are free; {self._remedy}"
             )
 
     def cannot_write(self, error: OSError) -> ModelLoadError:
-        return ModelLoadError(f"can't write to {self.path.parent}: {error.strerror}; {self._remedy}")
+        return not_written(error, f"can't write to {self.path.parent}: {error.strerror}; {self._remedy}")
 
     def _wait_for_lock(self, descriptor: int, stopped: threading.Event) -> None:
         told = False

@@ -16,7 +16,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-from pagemill.errors import ModelLoadError, ModelNotFoundError, PagemillError
+from pagemill.errors import FetchError, ModelLoadError, ModelNotFoundError, PagemillError
 from pagemill.store.s3_location import S3Location
 
 # All that a call can raise. A ValueError is of a header that makes no sense, such as half a date: the answer was cut.
@@ -36,7 +36,7 @@ ON_THE_WAY = (
 CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role of this machine"
 
 
-class UnreachableError(ModelLoadError):
+class UnreachableError(FetchError):
     """S3 did not answer, or not in whole, however often it was asked."""
 
 

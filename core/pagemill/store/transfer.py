@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic
 
 from pagemill.errors import ModelLoadError, PagemillError
+from pagemill.store.disk import not_written
 from pagemill.store.journal import Journal, Run, gaps
 from pagemill.store.progress import Progress, ProgressLine
 from pagemill.store.source import CutError, ItemT, Source
@@ -175,20 +176,20 @@ class Transfer(Generic[ItemT]):
                 if not data:
                     raise CutError(f"the answer ended {part.end - part.position} bytes early")
                 self._keep(download, part, data)
-                if download.journal is not None and part.position - recorded >= RECORD_BYTES:
-                    download.journal.record(Run(recorded, part.position))
+                if part.position - recorded >= RECORD_BYTES:
+                    _record(download, recorded, part.position)
                     recorded = part.position
         finally:
             body.close()
-            if download.journal is not None and part.position > recorded:
-                download.journal.record(Run(recorded, part.position))
+            if part.position > recorded:
+                _record(download, recorded, part.position)
 
     def _keep(self, download: Download[ItemT], part: Part, data: bytes) -> None:
         start = part.position
         try:
             _write(download.descriptor, data, start)
-        except OSError as error:  # the disk is full, or the like
-            raise ModelLoadError(f"can't keep {download.item.location} here: {error.strerror}") from error
+        except OSError as error:
+            raise not_written(error, f"can't keep {download.item.location} here: {error.strerror}") from error
         part.position += len(data)
         self._progress.add(len(data))
         if download.verification is not None:
@@ -209,6 +210,14 @@ class Transfer(Generic[ItemT]):
         if not self._ending:
             for verification in verifications:
                 verification.check()
+
+
+def _record(download: Download[ItemT], start: int, end: int) -> None:
+    if download.journal is not None:
+        try:
+            download.journal.record(Run(start, end))
+        except OSError as error:  # of our disk, and not of the source, whose failures may pass
+            raise not_written(error, f"can't keep {download.item.location} here: {error.strerror}") from error
 
 
 def _write(descriptor: int, data: bytes, position: int) -> None:

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from pagemill.errors import ModelLoadError
+from pagemill.errors import FetchError
 from pagemill.store.checksums import CRCS, Hasher, can_compute, combine, hasher
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 READ_BYTES = 2**20
 
 
-class ChecksumError(ModelLoadError):
+class ChecksumError(FetchError):
     """What came is not what was stored. `item` is the object."""
 
     def __init__(self, message: str, item: "Item") -> None:

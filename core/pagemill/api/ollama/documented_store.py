@@ -16,7 +16,7 @@ from pagemill.api.documentation import (
 )
 from pagemill.api.ollama.store_requests import CopyRequest, CreateRequest, DeleteRequest, PullRequest
 
-ERRORS = (*ANY_REQUEST, 404, 501, 503)
+ERRORS = (*ANY_REQUEST, 404, 501, 503, 507)
 STATUS, STATUSES = ref("ollama.Status"), any_of(ref("ollama.Status"), ref("ollama.Error"))
 TOLD = {200: Answer("The last status, or a stream of all.", {JSON: STATUS, NDJSON: STATUSES})}
 DONE = {200: Answer("It is done.")}
@@ -25,7 +25,11 @@ DIGEST = Parameter("digest", "path", "Of the file's bytes: `sha256:` and 64 hexa
 STORE_SCHEMAS = {"Status": record({"status": TEXT}, {"digest": TEXT, "total": INTEGER, "completed": INTEGER})}
 STORE = {
     "POST /api/pull": Operation(
-        "Fetch a model from a registry", TOLD, body=PullRequest, errors=ERRORS, example={"model": "smollm2:135m"}
+        "Fetch a model from a registry",
+        TOLD,
+        body=PullRequest,
+        errors=(*ERRORS, 502),
+        example={"model": "smollm2:135m"},
     ),
     "POST /api/push": Operation("Not supported: models are only pulled", {}, errors=ERRORS),
     "POST /api/create": Operation(

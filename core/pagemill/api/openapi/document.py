@@ -36,9 +36,10 @@ ERRORS = {
     429: "This client has asked too much for now.",
     500: "The server failed; its log has the details under the request's id.",
     501: "This server can't do that as it is set up; the message says what it lacks.",
-    502: "Another server, which was asked for this, failed.",
+    502: "Where the model is to come from does not answer, or answers wrongly.",
     503: "Not now: the queue is full, the model is loading, or the server is shutting down.",
     504: "It took longer than a request may.",
+    507: "The disk has no room for the model.",
 }
 RETRY_LATER = frozenset({429, 503})
 HEADERS = {

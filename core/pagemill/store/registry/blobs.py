@@ -11,6 +11,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from pagemill.errors import InvalidRequestError, ModelLoadError
+from pagemill.store.disk import not_written
 
 FOLDER = "blobs"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -121,4 +122,4 @@ class Upload:
             raise self._cannot_write(error) from error
 
     def _cannot_write(self, error: OSError) -> ModelLoadError:
-        return ModelLoadError(f"can't write {self._path}: {error.strerror}")
+        return not_written(error, f"can't write {self._path}: {error.strerror}")

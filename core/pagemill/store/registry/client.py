@@ -11,7 +11,7 @@ from typing import NamedTuple
 import httpx
 
 from pagemill import __version__
-from pagemill.errors import ModelLoadError, ModelNotFoundError, PagemillError
+from pagemill.errors import FetchError, ModelLoadError, ModelNotFoundError, PagemillError
 from pagemill.store.patience import Patience
 from pagemill.store.registry.manifests import MANIFEST_TYPE, MAX_MANIFEST_BYTES, OCI_MANIFEST_TYPE, Layer, Manifest
 from pagemill.store.registry.names import ModelName
@@ -102,12 +102,13 @@ class RegistryClient:
     def manifest(self) -> Manifest:
         """
         Raises:
-            ModelNotFoundError, ModelLoadError: the registry has none, or none that can be used, or does not answer.
+            ModelNotFoundError: the registry has none.
+            FetchError: it has none that can be used, or does not answer.
         """
         name, patience = self._registry.name, self.patience()
         while True:
             try:
-                return Manifest.parse(self._read_manifest(), f"what {name.host} has of {name}")
+                return _parsed(self._read_manifest(), name)
             except self.failures as error:
                 if not self.may_pass(error) or not patience.pause():
                     raise _translated(error, name, "manifest") from error
@@ -116,7 +117,7 @@ class RegistryClient:
         """See `Source`.
 
         Raises:
-            ModelLoadError: the registry does not do ranges.
+            FetchError: the registry does not do ranges.
         """
         url, headers = f"{self._registry.url}/blobs/{item.layer.digest}", {"range": f"bytes={start}-{end - 1}"}
         response = self._client.send(self._client.build_request("GET", url, headers=headers), stream=True)
@@ -144,14 +145,21 @@ class RegistryClient:
             for chunk in response.iter_raw():
                 content += chunk
                 if len(content) > MAX_MANIFEST_BYTES:
-                    raise ModelLoadError(f"the manifest of {self._registry.name} has over {MAX_MANIFEST_BYTES} bytes")
+                    raise FetchError(f"the manifest of {self._registry.name} has over {MAX_MANIFEST_BYTES} bytes")
         return content
+
+
+def _parsed(content: bytes, name: ModelName) -> Manifest:
+    try:
+        return Manifest.parse(content, f"what {name.host} has of {name}")
+    except ModelLoadError as error:
+        raise FetchError(error.message) from error
 
 
 def _check_https(request: httpx.Request) -> None:
     """Also of redirects, and of where tokens are had."""
     if request.url.scheme != "https":
-        raise ModelLoadError(f"a registry sends us to {request.url}, which is not https (insecure allows it)")
+        raise FetchError(f"a registry sends us to {request.url}, which is not https (insecure allows it)")
 
 
 class _ResponseBody:
@@ -175,22 +183,24 @@ def _check_range(response: httpx.Response, item: RemoteBlob, start: int, end: in
     told = response.headers.get("content-range", "")
     if response.status_code == httpx.codes.PARTIAL_CONTENT:
         if told.strip() != f"bytes {start}-{end - 1}/{item.size_bytes}":
-            raise ModelLoadError(
+            raise FetchError(
                 f"can't fetch {item.location}: asked for the bytes {start} to {end - 1} of {item.size_bytes}, the "
                 f"registry answers with {told!r}"
             )
     elif start > 0:
-        raise ModelLoadError(f"can't fetch {item.location}: its registry answers a request for a range with the whole")
+        raise FetchError(f"can't fetch {item.location}: its registry answers a request for a range with the whole")
 
 
 def _translated(error: Exception, name: ModelName, what: str) -> PagemillError:
     if isinstance(error, httpx.HTTPStatusError):
         status = error.response.status_code
         if status == NOT_FOUND:
-            return ModelNotFoundError(f"pull model {what}: {name.host} has no {name}", param="model")
+            return ModelNotFoundError(
+                f"pull model {what}: file does not exist: {name.host} has no {name}", param="model"
+            )
         if status in (UNAUTHORIZED, FORBIDDEN):
             return ModelNotFoundError(
                 f"pull model {what}: {name.host} has no {name} that everybody may have (HTTP {status})", param="model"
             )
-        return ModelLoadError(f"pull model {what}: {name.host} answers HTTP {status} for {name}")
-    return ModelLoadError(f"pull model {what}: can't fetch {name} from {name.host}: {error or type(error).__name__}")
+        return FetchError(f"pull model {what}: {name.host} answers HTTP {status} for {name}")
+    return FetchError(f"pull model {what}: can't fetch {name} from {name.host}: {error or type(error).__name__}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pagemill.errors import InvalidRequestError, ModelLoadError, ModelNotFoundError
+from pagemill.store.disk import not_written
 from pagemill.store.registry import blobs
 from pagemill.store.registry.names import ModelName
 
@@ -144,7 +145,7 @@ def write(models_dir: Path, name: ModelName, manifest: Manifest) -> None:
     except OSError as error:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
-        raise ModelLoadError(f"can't write {path}: {error.strerror}") from error
+        raise not_written(error, f"can't write {path}: {error.strerror}") from error
 
 
 def remove(models_dir: Path, name: ModelName) -> None:

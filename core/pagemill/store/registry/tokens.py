@@ -5,7 +5,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-from pagemill.errors import ModelLoadError
+from pagemill.errors import FetchError
 
 PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
@@ -33,13 +33,13 @@ class Challenge(NamedTuple):
     def token_in(self, answer: bytes) -> str:
         """
         Raises:
-            ModelLoadError: there is none.
+            FetchError: there is none.
         """
         try:
             data = json.loads(answer)
             token = data.get("token") or data["access_token"]
         except (ValueError, LookupError, AttributeError) as error:
-            raise ModelLoadError(f"{self.realm} was asked for a token and answers with none") from error
+            raise FetchError(f"{self.realm} was asked for a token and answers with none") from error
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-            raise ModelLoadError(f"{self.realm} was asked for a token and answers with none")
+            raise FetchError(f"{self.realm} was asked for a token and answers with none")
         return token
