@@ -95,7 +95,7 @@ class ChatCommands:
                 raise CommandError(f"unknown variable {what!r}; /set lists them")
 
     def _set_parameter(self, text: str) -> None:
-        from pagemill.api.ollama.options import FLOATS, INTEGERS
+        from pagemill.ollama_options import FLOATS, INTEGERS
 
         names = ", ".join(sorted({*INTEGERS, *FLOATS, "stop"}))
         if not text:
@@ -166,7 +166,7 @@ def _parse_parameter(
 
 def _checked(name: str, value: int | float | list[str]) -> int | float | list[str]:
     """The value, if it is in the option's range: else the server would refuse every message from here on."""
-    from pagemill.api.ollama.options import read_options
+    from pagemill.ollama_options import read_options
 
     read_options({name: value}, max_stop=sys.maxsize)  # that limit is the server's to set
     return value

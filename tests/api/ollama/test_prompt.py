@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from pagemill.api.ollama.options import Options
 from pagemill.api.ollama.prompt import chat_prompt, generate_prompt
 from pagemill.api.ollama.requests import ChatRequest, GenerateRequest, Message
 from pagemill.api.tools import ToolUse
@@ -13,6 +12,7 @@ from pagemill.backends.base import decode
 from pagemill.backends.fake import FakeBackend
 from pagemill.engine.engine import Engine
 from pagemill.errors import ContextLengthError, InvalidRequestError
+from pagemill.ollama_options import Options
 from pagemill.pool import LoadedModel
 from pagemill.prompts.chat_template import ChatTemplate
 from support.hand_driven_loader import reference

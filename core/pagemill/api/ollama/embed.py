@@ -10,9 +10,9 @@ from pagemill.pool import parse_keep_alive
 from pagemill.settings import Settings
 
 if TYPE_CHECKING:
-    from pagemill.api.ollama.options import Options
     from pagemill.backends.embedder import EmbeddingInput
     from pagemill.engine.embedding_engine import EmbeddingEngine
+    from pagemill.ollama_options import Options
     from pagemill.pool import ModelPool
 
 TOO_LONG = "the input length exceeds the context length"  # Ollama's words

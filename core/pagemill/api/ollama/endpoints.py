@@ -18,13 +18,13 @@ from pagemill.api.errors import ollama_error
 from pagemill.api.ollama import generation, models
 from pagemill.api.ollama.generation import Generation
 from pagemill.api.ollama.lines import Lines, Said, error_line
-from pagemill.api.ollama.options import Options, read_options
 from pagemill.api.ollama.prompt import Prompt, chat_prompt, generate_prompt
 from pagemill.api.ollama.requests import ChatRequest, GenerateRequest, ModelRequest, ShowRequest
 from pagemill.api.streaming import NDJSON_MEDIA_TYPE, ItemStream, until_disconnect
 from pagemill.api.tools import read_tool_use, read_tools
 from pagemill.api.wire import read_json
 from pagemill.errors import InvalidRequestError, PagemillError
+from pagemill.ollama_options import Options, read_options
 from pagemill.pool import LoadedModel, parse_keep_alive
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from pagemill.api.answer_reader import AnswerReader, WholeCalls, check_finish
 from pagemill.api.ollama.lines import Lines, Said, logprobs_json
-from pagemill.api.ollama.options import Options
 from pagemill.api.ollama.prompt import Prompt
 from pagemill.generation import Delta, FinishReason, GenerationRequest, TokenLogprobs
+from pagemill.ollama_options import Options
 from pagemill.prompts.message_events import Content, Event, Reasoning
 
 if TYPE_CHECKING:

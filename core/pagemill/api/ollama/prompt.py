@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from pagemill.api.answer_plan import AnswerPlan, plan_answer
 from pagemill.api.answer_reader import AnswerReader
 from pagemill.api.ollama.messages import template_messages
-from pagemill.api.ollama.options import Options
 from pagemill.api.ollama.requests import ChatRequest, GenerateRequest
 from pagemill.api.prompting import check_capabilities, encode, encode_infill, lacks, render_messages, thinking_variables
 from pagemill.api.structured_output import compiled
@@ -20,6 +19,7 @@ from pagemill.api.tools import ToolUse
 from pagemill.api.truncation import Messages, truncated_length, without_oldest
 from pagemill.errors import ContextLengthError, InvalidRequestError
 from pagemill.generation import TokenConstraint
+from pagemill.ollama_options import Options
 
 if TYPE_CHECKING:
     from pagemill.pool import LoadedModel

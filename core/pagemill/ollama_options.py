@@ -1,14 +1,16 @@
-"""Ollama's `options`: read with its types and defaults, and turned into `SamplingParams`.
+"""Ollama's options, of a request (`options`) or of a model (its parameters): read with Ollama's types and defaults, and
+turned into `SamplingParams`.
 
-Owns no state. This is the one place where unknown keys pass, as Ollama lets them, with a warning in the log; so do
-options about how a model is loaded, since models here are loaded as the server's settings say.
+Owns no state. This is the one place where unknown keys pass, as Ollama lets them, with a warning in the log; so do a
+request's options about how a model is loaded, since a model is loaded as the server's settings and its own parameters
+say.
 """
 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from reprlib import repr as shown
 
-from pagemill.api.wire import shown
 from pagemill.errors import InvalidRequestError
 from pagemill.generation import SamplingParams
 
@@ -20,6 +22,7 @@ FLOATS = frozenset(
 )
 LOAD_INTEGERS = frozenset({"num_batch", "num_gpu", "main_gpu", "num_thread"})
 LOAD_BOOLEANS = frozenset({"use_mmap"})
+OF_GENERATIONS = INTEGERS | FLOATS | {"stop"}
 OPTION_OF_FIELD = {"repetition_penalty": "repeat_penalty", "max_tokens": "num_predict"}
 
 
@@ -87,37 +90,46 @@ class Options:
             raise _in_ollama_terms(error) from error
 
 
-def read_options(given: Mapping[str, object] | None, *, max_stop: int) -> Options:
-    """The options of a request. An option that is null is as if absent.
+def read_options(
+    given: Mapping[str, object] | None, *, max_stop: int, defaults: Mapping[str, object] | None = None
+) -> Options:
+    """The options of a request, with those of its model for what it leaves out. One that is null is as if absent.
 
     Raises:
         InvalidRequestError: one has a wrong type or value; names it.
     """
-    values: dict[str, object] = {}
+    values = typed_options(given or {}, max_stop=max_stop)
     for name, value in (given or {}).items():
+        if name not in OF_GENERATIONS and value is not None:
+            why = "the server's settings say how models are loaded" if name in values else "it is not known"
+            logger.warning("option %s has no effect: %s", shown(name), why)
+    return Options(**{**(defaults or {}), **of_generations(values)})  # type: ignore[arg-type]  # checked by name
+
+
+def typed_options(given: Mapping[str, object], *, max_stop: int | None = None) -> dict[str, object]:
+    """Those that are known, also about loading.
+
+    Raises:
+        InvalidRequestError: one has a wrong type; names it.
+    """
+    values: dict[str, object] = {}
+    for name, value in given.items():
         if value is None:
             continue
-        if name in INTEGERS:
+        if name in INTEGERS or name in LOAD_INTEGERS:
             values[name] = _integer(name, value)
         elif name in FLOATS:
             values[name] = _number(name, value)
+        elif name in LOAD_BOOLEANS:
+            values[name] = _boolean(name, value)
         elif name == "stop":
             values[name] = _strings(name, value, max_stop)
-        else:
-            _warn_of(name, value)
-    return Options(**values)  # type: ignore[arg-type]  # checked by name above
+    return values
 
 
-def _warn_of(name: str, value: object) -> None:
-    if name in LOAD_INTEGERS:
-        _integer(name, value)
-    elif name in LOAD_BOOLEANS:
-        if not isinstance(value, bool):
-            raise _wrong_type(name, "boolean", value)
-    else:
-        logger.warning("option %s has no effect: it is not known", shown(name))
-        return
-    logger.warning("option %s has no effect: the server's settings say how models are loaded", name)
+def of_generations(values: Mapping[str, object]) -> dict[str, object]:
+    """Those among typed options that concern a generation: what `Options` is made of."""
+    return {name: value for name, value in values.items() if name in OF_GENERATIONS}
 
 
 def _integer(name: str, value: object) -> int:
@@ -134,10 +146,16 @@ def _number(name: str, value: object) -> float:
     return float(value)
 
 
-def _strings(name: str, value: object, max_count: int) -> tuple[str, ...]:
+def _boolean(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong_type(name, "boolean", value)
+    return value
+
+
+def _strings(name: str, value: object, max_count: int | None) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise _wrong_type(name, "array of strings", value)
-    if len(value) > max_count:
+    if max_count is not None and len(value) > max_count:
         raise InvalidRequestError(
             f'option "{name}" has {len(value)} strings, at most {max_count} are allowed', param=name
         )

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from pagemill.api.ollama.options import Options, read_options
 from pagemill.errors import InvalidRequestError
 from pagemill.generation import SamplingParams
+from pagemill.ollama_options import Options, read_options
 
 MAX_STOP = 4
 
