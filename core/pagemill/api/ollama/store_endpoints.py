@@ -37,7 +37,7 @@ from pagemill.errors import (
     PagemillError,
 )
 from pagemill.store.registry import blobs, manifests, verbs
-from pagemill.store.registry.installed import gguf_of
+from pagemill.store.registry.installed import gguf_of, is_installed
 from pagemill.store.registry.names import ModelName
 from pagemill.store.registry.pulling import PullOptions, Pulls
 
@@ -160,7 +160,8 @@ class StoreEndpoints:
 
     async def _deleted(self, folder: Path, name: ModelName) -> Response:
         with suppress(ModelNotFoundError):  # one that can't be served
-            await self._pool.unload(str(name))
+            if is_installed(folder, self._pool.find(str(name))):
+                await self._pool.unload(str(name))
         await asyncio.to_thread(verbs.delete, folder, name)
         return Response()
 
@@ -168,7 +169,7 @@ class StoreEndpoints:
         """A model that is loaded under a name that now means another file; requests that run end with the old one."""
         for status in self._pool.loaded():
             reference = status.model.reference
-            if reference.name.casefold() == str(name).casefold():
+            if reference.name.casefold() == str(name).casefold() and is_installed(folder, reference):
                 with suppress(ModelNotFoundError, ModelLoadError):
                     if await asyncio.to_thread(gguf_of, folder, name) != reference.path:
                         await self._pool.unload(reference.name)

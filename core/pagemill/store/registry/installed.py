@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pagemill.errors import ModelLoadError
-from pagemill.store.references import ModelReference, gguf_reference
+from pagemill.store.references import ModelReference, Reference, gguf_reference
 from pagemill.store.registry import blobs, manifests
 from pagemill.store.registry.names import ModelName
 
@@ -27,6 +27,11 @@ def installed_reference(models_dir: Path, name: ModelName, names: Sequence[str])
     except OSError as error:
         raise ModelLoadError(f"can't read {path}: {error.strerror}") from error
     return gguf_reference(blob, names, sha256=blob.name.removeprefix("sha256-"), modified_at=modified_at)
+
+
+def is_installed(models_dir: Path, reference: Reference) -> bool:
+    """Whether that is a model of the folder's blobs, and not one that a user named by a path of its own."""
+    return isinstance(reference, ModelReference) and reference.path.parent == models_dir / blobs.FOLDER
 
 
 def gguf_of(models_dir: Path, name: ModelName) -> Path:
