@@ -12,6 +12,7 @@ from pagemill.errors import SettingsError
 from pagemill.parser_names import ReasoningParser, ToolCallParser
 from pagemill.validated import Validated, field
 
+SECRETS = frozenset({"api_key", "registry_tokens", "ssl_keyfile_password"})  # no message or log shows their values
 # For an app whose callers someone else has let in, whatever the environment says of a server: no keys, no limits.
 UNGUARDED: Mapping[str, Any] = {
     "api_key": (),
@@ -90,6 +91,11 @@ class Settings(Validated):
     registries: tuple[str, ...] = field(
         ("registry.ollama.ai", "hf.co", "huggingface.co"),
         description="hosts that models may be pulled from into models_dir; * is any",
+    )
+    registry_tokens: tuple[str, ...] = field(
+        (),
+        description="HOST=TOKEN: what a registry is shown, for private and gated models (default: HF_TOKEN, if that is "
+        "set, for Hugging Face)",
     )
 
     # Where it listens
@@ -215,6 +221,9 @@ class Settings(Validated):
     )
 
     # Limits on requests
+    max_header_bytes: int = field(
+        64 * 2**10, ge=1024, description="largest address and headers of a request; larger ones are answered 431"
+    )
     max_body_bytes: int = field(16 * 2**20, ge=1, description="largest request body; larger ones are answered 413")
     max_blob_bytes: int = field(
         0, ge=0, description="largest model file that may be sent to /api/blobs; 0: no limit but the disk"
@@ -254,6 +263,9 @@ class Settings(Validated):
     def check_together(self) -> None:
         if self.has_several_models:
             self._check_what_is_of_one_model()
+        for number, text in enumerate(self.registry_tokens, 1):
+            if not all(text.partition("=")) or not text.isascii() or not text.isprintable():
+                raise SettingsError(f"registry_tokens: number {number} of them is not HOST=TOKEN")
         asked = self.prefix_snapshot
         if "off" in asked and len(asked) > 1:
             raise SettingsError(f"prefix_snapshot: off goes with nothing else, got {', '.join(asked)}")

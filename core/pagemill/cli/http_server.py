@@ -29,10 +29,10 @@ with bare_package("uvicorn") as package:  # which is its command line, with clic
     # What the configuration below imports by name:
     import uvicorn.lifespan.on
     import uvicorn.loops.auto
-    import uvicorn.protocols.http.httptools_impl
 
     with suppress(ImportError):  # not on Windows
         import uvicorn.loops.uvloop  # noqa: F401
+    from pagemill.cli.http_protocol import PagemillProtocol
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,8 @@ def serve(
     config = Config(
         _behind_health_port(guarded(app, settings), *listeners[1:]),
         loop="auto",
-        http="httptools",
+        http=PagemillProtocol,
+        h11_max_incomplete_event_size=settings.max_header_bytes,
         ws="none",
         lifespan="on",
         log_config=None,
