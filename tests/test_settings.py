@@ -74,6 +74,24 @@ def test_a_wrong_value_is_told_with_its_source(
     assert value in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("api_key", '"hunter2"'), ("registry_tokens", '"hunter2"'), ("ssl_keyfile_password", "77777")]
+)
+def test_a_secret_that_is_wrong_is_not_shown(tmp_path: Path, name: str, value: str) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(f"{name} = {value}\n")
+    with pytest.raises(SettingsError, match=f"{name} in ") as raised:
+        load_settings({"config": str(path)}, NOTHING)
+    assert value.strip('"') not in str(raised.value)
+
+
+@pytest.mark.parametrize("token", ["hunter2", "=hunter2", "hunter2=", "hf.co=hunter2\n", "hf.co=hunter\u00e9"])
+def test_what_is_no_token_of_a_host_is_refused_by_its_number(token: str) -> None:
+    with pytest.raises(SettingsError, match="registry_tokens: number 2 of them is not HOST=TOKEN") as raised:
+        Settings(registry_tokens=("hf.co=x", token))
+    assert "hunter" not in str(raised.value)
+
+
 def test_an_unknown_key_in_the_file_is_an_error_that_names_key_and_file(tmp_path: Path) -> None:
     path = tmp_path / "wrong.toml"
     path.write_text("prot = 1\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pagemill.errors import SettingsError
-from pagemill.settings import Settings
+from pagemill.settings import SECRETS, Settings
 from pagemill.validated import ValidationError, fields
 
 ENVIRONMENT_PREFIX = "PAGEMILL_"
@@ -95,5 +95,6 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
         if item["type"] == "extra_forbidden":
             lines.append(f"{source}: there is no such setting")
         else:
-            lines.append(f"{source}: {item['msg']}, got {item['input']!r}")
+            got = "" if name in SECRETS else f", got {item['input']!r}"
+            lines.append(f"{source}: {item['msg']}{got}")
     return "; ".join(lines)

@@ -33,6 +33,7 @@ class FakeRegistry:
         self.requests: Counter[str] = Counter()
         self.ranges: list[tuple[int, int]] = []
         self.wants_token = False
+        self.private_token: str | None = None  # without which nobody gets anything
         self.realm = ""  # instead of its own
         self.token = json.dumps({"token": TOKEN}).encode()  # how it answers
         self.answers_whole = False  # whatever range is asked for
@@ -111,6 +112,9 @@ class FakeRegistry:
         return Response(self.token, media_type="application/json")
 
     def _refusal(self, request: Request) -> Response | None:
+        if self.private_token is not None:
+            known = request.headers.get("authorization") == f"Bearer {self.private_token}"
+            return None if known else Response(status_code=401 if "authorization" not in request.headers else 403)
         if not self.wants_token or request.headers.get("authorization") == f"Bearer {TOKEN}":
             return None
         realm = self.realm or f"http://{self.host}/token"

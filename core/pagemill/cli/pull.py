@@ -13,6 +13,7 @@ from pagemill.settings import Settings
 
 DOWNLOAD_SETTINGS = (
     "registries",
+    "registry_tokens",
     "download_concurrency",
     "download_part_bytes",
     "download_timeout_s",

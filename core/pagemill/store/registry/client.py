@@ -1,11 +1,11 @@
 """A registry of models over HTTP, by the OCI distribution protocol: manifests, and ranges of blobs.
 
-A `RegistryClient` owns its connections, and is a `Source` for transfers. Who asks is nobody: of a registry that wants
-tokens it gets those for everybody. Imports httpx.
+A `RegistryClient` owns its connections, and is a `Source` for transfers. It shows a registry the token that there is
+for its host; of one that wants a token where there is none it gets that for everybody. Imports httpx.
 """
 
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from typing import NamedTuple
 
 import httpx
@@ -20,7 +20,7 @@ from pagemill.store.source import Body, CutError
 
 CONNECT_TIMEOUT_S = 10.0  # at most; a read may take the whole of the setting
 BUSY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")  # no proxy leads there
+LOOPBACK = ("127.0.0.1", "localhost")  # no proxy leads there, and nobody listens on the way
 SHOWN_DIGEST = len("sha256:") + 12
 NOT_FOUND, UNAUTHORIZED, FORBIDDEN = 404, 401, 403
 
@@ -41,17 +41,20 @@ class RemoteBlob(NamedTuple):
 
 
 class Token(httpx.Auth):
-    """Gets itself when a registry asks for it, and again when it has expired."""
+    """One of our own; or one for everybody, which gets itself when a registry asks for it, and again when it has
+    expired. httpx does not show it to other hosts, where a registry redirects to.
+    """
 
-    def __init__(self) -> None:
-        self._header: str | None = None
+    def __init__(self, own: str | None = None) -> None:
+        self.is_own = own is not None
+        self._header = None if own is None else f"Bearer {own}"
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         if self._header is not None:
             request.headers["authorization"] = self._header
         response = yield request
         challenge = Challenge.parse(response.headers.get("www-authenticate", ""))
-        if response.status_code != UNAUTHORIZED or challenge is None:
+        if self.is_own or response.status_code != UNAUTHORIZED or challenge is None:
             return
         answer = yield httpx.Request("GET", challenge.url())
         answer.read()
@@ -66,6 +69,12 @@ class Registry(NamedTuple):
     name: ModelName
     insecure: bool  # HTTP instead of HTTPS
     token: Token
+
+    @classmethod
+    def of(cls, name: ModelName, tokens: Mapping[str, str], *, insecure: bool) -> "Registry":
+        """With the token of our own that there is for its host. That does not travel by HTTP to other machines."""
+        safe = not insecure or is_loopback(name.host)
+        return cls(name, insecure, Token(tokens.get(name.host.casefold()) if safe else None))
 
     @property
     def url(self) -> str:
@@ -90,7 +99,7 @@ class RegistryClient:
             limits=httpx.Limits(max_connections=max_connections),
             follow_redirects=True,  # to where the blobs lie; the token stays with the registry
             event_hooks={} if registry.insecure else {"request": [_check_https]},
-            trust_env=not registry.name.host.startswith(LOOPBACK),
+            trust_env=not is_loopback(registry.name.host),
         )
 
     def close(self) -> None:
@@ -111,7 +120,7 @@ class RegistryClient:
                 return _parsed(self._read_manifest(), name)
             except self.failures as error:
                 if not self.may_pass(error) or not patience.pause():
-                    raise _translated(error, name, "manifest") from error
+                    raise _translated(error, self._registry, "manifest") from error
 
     def open_range(self, item: RemoteBlob, start: int, end: int) -> Body:
         """See `Source`.
@@ -135,7 +144,7 @@ class RegistryClient:
         return isinstance(error, httpx.TransportError | CutError) and "CERTIFICATE_VERIFY_FAILED" not in str(error)
 
     def translated(self, error: Exception, item: RemoteBlob) -> PagemillError:
-        return _translated(error, item.name, item.layer.digest[:SHOWN_DIGEST])
+        return _translated(error, self._registry, item.layer.digest[:SHOWN_DIGEST])
 
     def _read_manifest(self) -> bytes:
         url, content = f"{self._registry.url}/manifests/{self._registry.name.tag}", b""
@@ -191,7 +200,12 @@ def _check_range(response: httpx.Response, item: RemoteBlob, start: int, end: in
         raise FetchError(f"can't fetch {item.location}: its registry answers a request for a range with the whole")
 
 
-def _translated(error: Exception, name: ModelName, what: str) -> PagemillError:
+def is_loopback(host: str) -> bool:
+    return host.partition(":")[0].casefold() in LOOPBACK
+
+
+def _translated(error: Exception, registry: Registry, what: str) -> PagemillError:
+    name = registry.name
     if isinstance(error, httpx.HTTPStatusError):
         status = error.response.status_code
         if status == NOT_FOUND:
@@ -199,8 +213,14 @@ def _translated(error: Exception, name: ModelName, what: str) -> PagemillError:
                 f"pull model {what}: file does not exist: {name.host} has no {name}", param="model"
             )
         if status in (UNAUTHORIZED, FORBIDDEN):
-            return ModelNotFoundError(
-                f"pull model {what}: {name.host} has no {name} that everybody may have (HTTP {status})", param="model"
-            )
+            return ModelNotFoundError(f"pull model {what}: {_refusal(registry)} (HTTP {status})", param="model")
         return FetchError(f"pull model {what}: {name.host} answers HTTP {status} for {name}")
     return FetchError(f"pull model {what}: can't fetch {name} from {name.host}: {error or type(error).__name__}")
+
+
+def _refusal(registry: Registry) -> str:
+    name = registry.name
+    if registry.token.is_own:
+        return f"{name.host} has no {name} for the token that registry_tokens or HF_TOKEN has for it"
+    hint = "registry_tokens may have one for the host, which is shown to it by HTTPS"
+    return f"{name.host} has no {name} that everybody may have, and was shown no token ({hint})"

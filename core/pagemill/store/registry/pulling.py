@@ -7,7 +7,7 @@ up when nobody waits any more. The work is done by threads that hold up nothing.
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import ExitStack, aclosing, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from pagemill.store.progress import Progress
 from pagemill.store.registry import blobs, verbs
 from pagemill.store.registry.manifests import Layer, Manifest
 from pagemill.store.registry.names import ModelName
+from pagemill.store.registry.tokens import tokens_by_host
 from pagemill.store.transfer import Download, Transfer, part_bytes_of
 from pagemill.store.verification import ChecksumError, Expected
 
@@ -37,15 +38,17 @@ class PullOptions(NamedTuple):
     """The settings of pulls."""
 
     registries: Sequence[str]  # hosts that may be asked
+    tokens: Mapping[str, str]  # to be shown to them, by host
     concurrency: int
     part_bytes: int | None
     timeout_s: float
     max_retries: int
 
     @classmethod
-    def of(cls, settings: Settings) -> "PullOptions":
+    def of(cls, settings: Settings, environment: Mapping[str, str] = os.environ) -> "PullOptions":
         return cls(
             registries=settings.registries,
+            tokens=tokens_by_host(settings.registry_tokens, environment),
             concurrency=settings.download_concurrency,
             part_bytes=settings.download_part_bytes,
             timeout_s=settings.download_timeout_s,
@@ -100,10 +103,10 @@ class Pulls:
             ModelNotFoundError: the registry has no such model.
             ModelLoadError: it can't be fetched or written, or came damaged.
         """
-        from pagemill.store.registry.client import Registry, Token
+        from pagemill.store.registry.client import Registry
 
         self.check(name)
-        registry = Registry(name, insecure, Token())
+        registry = Registry.of(name, self._options.tokens, insecure=insecure)
         yield Status("pulling manifest")
         manifest = await self._manifest(registry)
         for layer in manifest.blobs():

@@ -1,13 +1,28 @@
-"""What a registry says of the token that it wants: RFC 6750, and Docker's protocol for tokens. Owns no state."""
+"""The tokens that registries want: those that the settings have for a host, and what a registry says of one that it
+gives to everybody (RFC 6750, and Docker's protocol for tokens). Owns no state.
+"""
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlencode
 
 from pagemill.errors import FetchError
 
+HUGGING_FACE = ("hf.co", "huggingface.co")
+HUGGING_FACE_VARIABLE = "HF_TOKEN"  # as its own libraries have it
 PARAMETER = re.compile(r'(\w+)="([^"]*)"')
+
+
+def tokens_by_host(registry_tokens: Sequence[str], environment: Mapping[str, str]) -> Mapping[str, str]:
+    """Of the setting, which was checked, and for Hugging Face else of its variable. Hosts are in small letters."""
+    common = environment.get(HUGGING_FACE_VARIABLE, "").strip()
+    found = dict.fromkeys(HUGGING_FACE, common) if common.isascii() and common.isprintable() and common else {}
+    for text in registry_tokens:
+        host, _, token = text.partition("=")
+        found[host.casefold()] = token
+    return found
 
 
 class Challenge(NamedTuple):
