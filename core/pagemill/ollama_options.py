@@ -23,6 +23,7 @@ FLOATS = frozenset(
 LOAD_INTEGERS = frozenset({"num_batch", "num_gpu", "main_gpu", "num_thread"})
 LOAD_BOOLEANS = frozenset({"use_mmap"})
 OF_GENERATIONS = INTEGERS | FLOATS | {"stop"}
+OF_LOADING = frozenset({"num_ctx", "num_batch", "num_thread", "use_mmap"})  # those that a model can be loaded by
 OPTION_OF_FIELD = {"repetition_penalty": "repeat_penalty", "max_tokens": "num_predict"}
 
 

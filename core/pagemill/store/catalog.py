@@ -4,6 +4,7 @@ Owns no state but what the folder's last look found. May not import an engine, a
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,4 +79,4 @@ def _resolve(model: str, served_model_name: Sequence[str], backend: str, models_
             raise
     if not served_model_name:
         return found
-    return resolve_local(str(found.path), (*served_model_name, found.name))
+    return replace(resolve_local(str(found.path), (*served_model_name, found.name)), defaults=found.defaults)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from pagemill.errors import ModelLoadError, ModelNotFoundError
 
 if TYPE_CHECKING:
+    from pagemill.store.model_defaults import ModelDefaults
     from pagemill.store.remote import RemoteReference
 
 GGUF_MAGIC = b"GGUF"
@@ -48,6 +49,7 @@ class ModelReference:
     format: Format
     size_bytes: int  # of the weights
     modified_at: datetime  # aware, UTC; of the newest file
+    defaults: "ModelDefaults | None" = field(default=None, repr=False, hash=False)  # if it was pulled or created
     kept: object = field(default=None, repr=False, compare=False)  # what the path needs, as long as the reference lives
     _digest: list[str] = field(default_factory=list, init=False, repr=False, compare=False)  # none or one
     _identity: list[str] = field(default_factory=list, init=False, repr=False, compare=False)  # likewise
@@ -164,7 +166,7 @@ def folder_reference(folder: Path, names: Sequence[str], *, kept: object = None)
     size_bytes = sum(status.st_size for status in weights)
     newest = max(status.st_mtime for status in (*weights, *others))
     modified_at = datetime.fromtimestamp(newest, tz=UTC)
-    return ModelReference(names[0], _aliases(names), folder, "safetensors", size_bytes, modified_at, kept)
+    return ModelReference(names[0], _aliases(names), folder, "safetensors", size_bytes, modified_at, kept=kept)
 
 
 def _what_it_is(folder: Path) -> str:
@@ -211,6 +213,7 @@ def gguf_reference(
     kept: object = None,
     sha256: str | None = None,
     modified_at: datetime | None = None,
+    defaults: "ModelDefaults | None" = None,
 ) -> ModelReference:
     """Of a GGUF file, whose SHA-256 may be known already, and when it came. Names as for a folder.
 
@@ -227,7 +230,7 @@ def gguf_reference(
     if magic != GGUF_MAGIC:
         raise ModelLoadError(f"{path} is not a GGUF file: it begins with {magic!r}, not {GGUF_MAGIC!r}")
     modified_at = modified_at or datetime.fromtimestamp(status.st_mtime, tz=UTC)
-    reference = ModelReference(names[0], _aliases(names), path, "gguf", size_bytes, modified_at, kept)
+    reference = ModelReference(names[0], _aliases(names), path, "gguf", size_bytes, modified_at, defaults, kept)
     if sha256 is not None:
         for known in (reference._digest, reference._identity):
             known.append(f"sha256:{sha256}")

@@ -21,6 +21,7 @@ class RemoteReference:
     progress: Progress = field(default_factory=Progress, repr=False, compare=False)
     size_bytes: None = field(default=None, init=False)
     modified_at: None = field(default=None, init=False)
+    defaults: None = field(default=None, init=False)
 
     @property
     def format(self) -> str | None:

@@ -112,19 +112,6 @@ def test_a_manifest_cannot_name_blobs_that_are_not_here(tmp_path: Path) -> None:
     assert not manifest_path(tmp_path, "tiny").exists()
 
 
-def test_a_created_model_is_one_that_ollama_can_read(tmp_path: Path) -> None:
-    verbs.create(tmp_path, name("made:q8"), write_blob(tmp_path, GGUF))
-    manifest = json.loads(manifest_path(tmp_path, "made", "q8").read_bytes())
-    assert manifest["schemaVersion"] == 2
-    assert manifest["layers"] == [
-        {"mediaType": "application/vnd.ollama.image.model", "digest": digest_of(GGUF), "size": len(GGUF)}
-    ]
-    config = blobs.path_of(tmp_path, manifest["config"]["digest"]).read_bytes()
-    assert (digest_of(config), len(config)) == (manifest["config"]["digest"], manifest["config"]["size"])
-    assert json.loads(config)["model_format"] == "gguf"
-    assert json.loads(config)["rootfs"]["diff_ids"] == [digest_of(GGUF)]
-
-
 def test_names_that_lead_elsewhere_by_links_are_not_followed_out_by_deletes(tmp_path: Path) -> None:
     """A manifest may be a link; deleting it leaves what it leads to."""
     outside = tmp_path / "outside.json"

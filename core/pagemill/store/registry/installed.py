@@ -10,6 +10,8 @@ from pathlib import Path
 from pagemill.errors import ModelLoadError
 from pagemill.store.references import ModelReference, Reference, gguf_reference
 from pagemill.store.registry import blobs, manifests
+from pagemill.store.registry.layers import read_defaults
+from pagemill.store.registry.manifests import Manifest
 from pagemill.store.registry.names import ModelName
 
 
@@ -20,13 +22,16 @@ def installed_reference(models_dir: Path, name: ModelName, names: Sequence[str])
         ModelNotFoundError: there is no such manifest.
         ModelLoadError: what it is made of can't be served, or is not here.
     """
-    blob = gguf_of(models_dir, name)
+    manifest = manifests.read(models_dir, name)
+    blob = _gguf_among(models_dir, name, manifest)
+    defaults = read_defaults(models_dir, name, manifest)
     path = manifests.path_of(models_dir, name)
     try:
         modified_at = datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
     except OSError as error:
         raise ModelLoadError(f"can't read {path}: {error.strerror}") from error
-    return gguf_reference(blob, names, sha256=blob.name.removeprefix("sha256-"), modified_at=modified_at)
+    sha256 = blob.name.removeprefix("sha256-")
+    return gguf_reference(blob, names, sha256=sha256, modified_at=modified_at, defaults=defaults)
 
 
 def is_installed(models_dir: Path, reference: Reference) -> bool:
@@ -36,7 +41,10 @@ def is_installed(models_dir: Path, reference: Reference) -> bool:
 
 def gguf_of(models_dir: Path, name: ModelName) -> Path:
     """The file. Raises as `installed_reference`, but does not look whether it is here."""
-    manifest = manifests.read(models_dir, name)
+    return _gguf_among(models_dir, name, manifests.read(models_dir, name))
+
+
+def _gguf_among(models_dir: Path, name: ModelName, manifest: Manifest) -> Path:
     models = manifest.of_kind("model")
     if manifest.of_kind("adapter"):
         raise ModelLoadError(f"{name} has an adapter, which can't be applied")

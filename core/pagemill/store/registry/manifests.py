@@ -31,6 +31,7 @@ class Layer(NamedTuple):
     media_type: str
     digest: str  # "sha256:" and hex
     size_bytes: int
+    parent: str = ""  # the model that it was taken from
 
     @property
     def kind(self) -> str:
@@ -38,7 +39,8 @@ class Layer(NamedTuple):
         return self.media_type.removeprefix(LAYER_TYPE) if self.media_type.startswith(LAYER_TYPE) else ""
 
     def as_json(self) -> dict[str, object]:
-        return {"mediaType": self.media_type, "digest": self.digest, "size": self.size_bytes}
+        parent = {"from": self.parent} if self.parent else {}
+        return {"mediaType": self.media_type, "digest": self.digest, "size": self.size_bytes, **parent}
 
 
 class Manifest(NamedTuple):
@@ -62,11 +64,11 @@ class Manifest(NamedTuple):
             raise ModelLoadError(f"{origin} is no manifest of a model: {type(error).__name__}: {error}") from error
 
     @classmethod
-    def of(cls, config: Layer, layers: tuple[Layer, ...]) -> "Manifest":
+    def of(cls, config: Layer | None, layers: tuple[Layer, ...]) -> "Manifest":
         content = {
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
-            "config": config.as_json(),
+            "config": None if config is None else config.as_json(),
             "layers": [layer.as_json() for layer in layers],
         }
         return cls(config, layers, json.dumps(content, separators=(",", ":")).encode())
@@ -86,7 +88,8 @@ def _layer(item: Any) -> Layer:
         raise ValueError(f"mediaType {media_type!r}, size {size_bytes!r}")
     if not isinstance(digest, str) or not blobs.DIGEST.fullmatch(digest):
         raise ValueError(f"digest {digest!r}")
-    return Layer(media_type, digest, size_bytes)
+    parent = item.get("from")
+    return Layer(media_type, digest, size_bytes, parent if isinstance(parent, str) else "")
 
 
 def path_of(models_dir: Path, name: ModelName) -> Path:

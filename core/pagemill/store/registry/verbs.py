@@ -1,21 +1,19 @@
-"""What is done to the models in a models folder: put, copy, create, delete. Other processes may do it at the same time.
+"""What is done to the models in a models folder: put, copy, delete. Other processes may do it at the same time.
 
 Owns `manifests/.lock`, held while manifests and the blobs that only they need come and go together. Everything here
 blocks. May not import HTTP, an engine or a backend.
 """
 
 import fcntl
-import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pagemill.errors import InvalidRequestError, ModelLoadError, ModelNotFoundError
-from pagemill.store.references import GGUF_MAGIC
+from pagemill.errors import ModelLoadError, ModelNotFoundError
 from pagemill.store.registry import blobs, manifests
-from pagemill.store.registry.manifests import CONFIG_TYPE, MODEL_TYPE, Layer, Manifest
+from pagemill.store.registry.manifests import Layer, Manifest
 from pagemill.store.registry.names import ModelName
 
 logger = logging.getLogger(__name__)
@@ -61,39 +59,6 @@ def delete(models_dir: Path, name: ModelName) -> None:
         before = _blobs_of(models_dir, stored)
         manifests.remove(models_dir, stored)
         _forget(models_dir, before)
-
-
-def create(models_dir: Path, name: ModelName, digest: str) -> None:
-    """Of a GGUF file that is among the blobs.
-
-    Raises:
-        InvalidRequestError: there is no such blob, or it is no GGUF.
-        ModelLoadError: the manifest can't be written.
-    """
-    model = Layer(MODEL_TYPE, digest, _size_of_gguf(models_dir, digest))
-    content = _configuration(digest)
-    config = Layer(CONFIG_TYPE, blobs.write(models_dir, content), len(content))
-    put(models_dir, name, Manifest.of(config, (model,)))
-
-
-def _size_of_gguf(models_dir: Path, digest: str) -> int:
-    path = blobs.path_of(models_dir, digest)
-    try:
-        with path.open("rb") as file:
-            magic, size_bytes = file.read(len(GGUF_MAGIC)), os.fstat(file.fileno()).st_size
-    except FileNotFoundError as error:
-        raise InvalidRequestError(f"files: there is no blob {digest}; send it first", param="files") from error
-    except OSError as error:
-        raise ModelLoadError(f"can't read {path}: {error.strerror}") from error
-    if magic != GGUF_MAGIC:
-        raise InvalidRequestError(f"files: {digest} is no GGUF file: it begins with {magic!r}", param="files")
-    return size_bytes
-
-
-def _configuration(digest: str) -> bytes:
-    """What Ollama wants to know of a model before it looks into its file."""
-    image = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [digest]}}
-    return json.dumps({"model_format": "gguf", **image}, separators=(",", ":")).encode()
 
 
 def _blobs_of(models_dir: Path, name: ModelName) -> Sequence[Layer]:
