@@ -162,7 +162,8 @@ def test_a_file_that_was_sent_becomes_a_model(client: ollama.Client) -> None:
     """The file is larger than `max_body_bytes`."""
     digest = client.create_blob(GRIST)
     told = list(client.create("made", files={"grist.gguf": digest}, stream=True))
-    assert [status.status for status in told] == ["writing manifest", "success"]
+    statuses = [f"using existing layer {digest}", "writing manifest", "success"]
+    assert [status.status for status in told] == statuses
     assert client.generate("made", "Hello", options={"num_predict": 2}).eval_count == 2
     assert client.create("copied", from_="made").status == "success"
     client.delete("made")
@@ -203,9 +204,13 @@ def test_what_is_no_digest_is_refused(server: ModelServer, digest: str) -> None:
         ({"files": {"a": "sha256:" + "0" * 64}, "from": "x"}, "either from or files"),
         ({"from": 5}, "from must be a model's name"),
         ({"from": "x", "quantize": "q4_K_M"}, "quantize is not supported"),
-        ({"from": "x", "template": "{{ .Prompt }}"}, "template is not supported"),
-        ({"from": "x", "system": "You are Mario."}, "system is not supported"),
-        ({"from": "x", "parameters": {"temperature": 1}}, "parameters is not supported"),
+        ({"from": "x", "parameters": {"temperature": "hot"}}, 'parameters: option "temperature" must be of type float'),
+        ({"from": "x", "parameters": {"stop": "END"}}, 'parameters: option "stop" must be of type array of strings'),
+        ({"from": "x", "parameters": {"top_p": 2}}, "parameters: top_p must be in (0, 1], got 2"),
+        ({"from": "x", "messages": [{"role": "tool"}]}, "messages[0].role must be one of system, user, assistant"),
+        ({"from": "x", "messages": [{"role": "user", "images": ["x"]}]}, "messages[0].images is not supported"),
+        ({"from": "x", "license": [1]}, "license"),
+        ({"from": "x", "renderer": "x"}, "renderer is not supported"),
         ({"from": "x", "adapters": {"a.gguf": "sha256:00"}}, "adapters is not supported"),
         ({"modelfile": "FROM x"}, "modelfile is not supported"),
     ],

@@ -26,7 +26,7 @@ from pagemill.api.ollama.store_requests import (
     StreamedRequest,
 )
 from pagemill.api.streaming import NDJSON_MEDIA_TYPE, ItemStream, until_disconnect
-from pagemill.api.wire import read_json
+from pagemill.api.wire import read_json, shown
 from pagemill.errors import (
     DrainingError,
     ForbiddenError,
@@ -35,9 +35,12 @@ from pagemill.errors import (
     ModelNotFoundError,
     NotImplementedHereError,
     PagemillError,
+    UnsupportedParameterError,
 )
-from pagemill.store.registry import blobs, manifests, verbs
-from pagemill.store.registry.installed import gguf_of, is_installed
+from pagemill.store.registry import blobs, creation, manifests, verbs
+from pagemill.store.registry.installed import installed_reference, is_installed
+from pagemill.store.registry.layers import Additions, template_of, with_additions
+from pagemill.store.registry.manifests import Manifest
 from pagemill.store.registry.names import ModelName
 from pagemill.store.registry.pulling import PullOptions, Pulls
 
@@ -74,13 +77,13 @@ class StoreEndpoints:
         body = await read_json(request, CreateRequest)
         name, source = body.model_name(), body.source()
         exchange(request.scope).model = str(name)
-        if source is not None:
-            stored = await self._stored(folder, source, SOURCE)
-            made = self._made(name, partial(verbs.copy, folder, stored, name))
+        if source is None:
+            make = partial(creation.of_file, folder, body.digest())
         else:
-            digest = body.digest()
-            made = self._made(name, partial(verbs.create, folder, name, digest))
-        return await self._told(body, request, made)
+            make = partial(creation.of_model, folder, await self._stored(folder, source, SOURCE))
+        if body.template:
+            await self._check_template(folder, body.template, source)
+        return await self._told(body, request, self._created(folder, name, make, body.additions()))
 
     async def copy(self, request: Request) -> Response:
         folder = self._models_dir()
@@ -152,11 +155,34 @@ class StoreEndpoints:
                     await self._unload_replaced(self._models_dir(), name)
                 yield status.as_json()
 
-    async def _made(self, name: ModelName, make: Callable[[], None]) -> Statuses:
-        await asyncio.to_thread(make)  # first: what is wrong with the request is then answered by a status of its own
-        await self._unload_replaced(self._models_dir(), name)
+    async def _created(
+        self, folder: Path, name: ModelName, make: Callable[[], Manifest], additions: Additions
+    ) -> Statuses:
+        """Tells of a model when it is there: what is wrong with the request is then answered by a status of its own."""
+        base = await asyncio.to_thread(make)
+        manifest = await asyncio.to_thread(with_additions, folder, base, additions)
+        await asyncio.to_thread(verbs.put, folder, name, manifest)
+        await self._unload_replaced(folder, name)
+        for layer in manifest.layers:
+            yield {"status": f"{'using existing' if layer in base.layers else 'creating new'} layer {layer.digest}"}
         yield {"status": "writing manifest"}
         yield {"status": SUCCESS}
+
+    async def _check_template(self, folder: Path, template: str, source: str | None) -> None:
+        """
+        Raises:
+            UnsupportedParameterError: it is another than that of the model that is copied.
+        """
+        if source is not None:
+            name = await self._stored(folder, source, SOURCE)
+            manifest = await asyncio.to_thread(manifests.read, folder, name)
+            known = [await asyncio.to_thread(template_of, folder, manifest)]
+            async with self._pool.lease(str(name)) as model:
+                known += [] if model.chat_template is None else [model.chat_template.source]
+            if template.strip() in (text.strip() for text in known):
+                return
+        message = f"template is not supported: a model's own chat template is used, got {shown(template)}"
+        raise UnsupportedParameterError(message, param="template")
 
     async def _deleted(self, folder: Path, name: ModelName) -> Response:
         with suppress(ModelNotFoundError):  # one that can't be served
@@ -166,12 +192,13 @@ class StoreEndpoints:
         return Response()
 
     async def _unload_replaced(self, folder: Path, name: ModelName) -> None:
-        """A model that is loaded under a name that now means another file; requests that run end with the old one."""
+        """A model that is loaded under a name that now means another; requests that run end with the old one."""
         for status in self._pool.loaded():
             reference = status.model.reference
             if reference.name.casefold() == str(name).casefold() and is_installed(folder, reference):
                 with suppress(ModelNotFoundError, ModelLoadError):
-                    if await asyncio.to_thread(gguf_of, folder, name) != reference.path:
+                    now = await asyncio.to_thread(installed_reference, folder, name, reference.aliases)
+                    if (now.path, now.defaults) != (reference.path, reference.defaults):
                         await self._pool.unload(reference.name)
 
     async def _told(self, body: StreamedRequest, request: Request, statuses: Statuses) -> ASGIApp:

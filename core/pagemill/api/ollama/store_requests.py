@@ -5,7 +5,9 @@ from typing import Any, ClassVar
 
 from pagemill.api.wire import WireModel, shown
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
+from pagemill.store.model_defaults import checked_messages, checked_parameters
 from pagemill.store.registry import blobs
+from pagemill.store.registry.layers import Additions
 from pagemill.store.registry.names import ModelName
 
 CREATED = "a model is made of one GGUF file, or is a copy"
@@ -66,11 +68,31 @@ class CreateRequest(StreamedRequest):
     unknown_fields: ClassVar[Any] = "allow"
     unnamed: ClassVar[Mapping[str, Mapping[str, Any]]] = {SOURCE: {"type": ["string", "null"]}}
     files: dict[str, str] | None = None
+    system: str | None = None
+    parameters: dict[str, Any] | None = None
+    messages: list[dict[str, Any]] | None = None
+    license: str | list[str] | None = None
+    template: str | None = None
 
     def check_together(self) -> None:
+        self.additions()
         for field, value in self.further_fields.items():
             if field != SOURCE and value is not None:
                 raise UnsupportedParameterError(f"{field} is not supported, got {shown(value)}; {CREATED}", param=field)
+
+    def additions(self) -> Additions:
+        """What the model gets beside what it is made of. Raises InvalidRequestError: it can't; names the place."""
+        try:
+            parameters = checked_parameters(self.parameters or {})
+        except InvalidRequestError as error:
+            raise InvalidRequestError(f"parameters: {error.message}", param=f"parameters.{error.param}") from error
+        texts = [self.license] if isinstance(self.license, str) else self.license or []
+        return Additions(
+            system=self.system or "",
+            parameters=parameters,
+            messages=checked_messages(self.messages or []),
+            licenses=[text for text in texts if text],
+        )
 
     def source(self) -> str | None:
         """The model to copy; None if there are files."""
