@@ -55,6 +55,28 @@ def test_an_empty_variable_is_as_if_absent() -> None:
     assert load_settings({}, {"PAGEMILL_PORT": ""}).port == 11434
 
 
+def test_a_list_of_nothing_but_commas_is_refused_as_no_key_would_leave_a_server_open() -> None:
+    with pytest.raises(SettingsError, match=r"^PAGEMILL_API_KEY holds nothing but commas and spaces, got ' ,'$"):
+        load_settings({}, {"PAGEMILL_API_KEY": " ,"})
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"api_key": ["k", " "]}, "api_key must not be empty"),
+        ({"served_model_name": [""]}, "served_model_name must not be empty"),
+        ({"root_path": "llm"}, "root_path must begin with / and not end with it, as /llm, got 'llm'"),
+        ({"root_path": "/llm/"}, "root_path must begin with / and not end with it, as /llm, got '/llm/'"),
+        ({"otlp_traces_endpoint": "localhost:4318"}, "otlp_traces_endpoint must be .* got 'localhost:4318'"),
+        ({"otlp_traces_endpoint": "http://[::1"}, r"otlp_traces_endpoint must be .* got 'http://\[::1'"),
+        ({"allowed_origins": ["*", "chat.com"]}, "allowed_origins must .* as https://chat.com, got 'chat.com'"),
+    ],
+)
+def test_a_text_that_can_not_work_is_refused_by_the_settings_name(flags: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{message}$"):
+        load_settings(flags, NOTHING)
+
+
 @pytest.mark.parametrize(
     ("flags", "environment", "source", "value"),
     [

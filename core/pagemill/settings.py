@@ -8,8 +8,8 @@ vLLM's where vLLM has the thing.
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pagemill.errors import SettingsError
 from pagemill.parser_names import ReasoningParser, ToolCallParser
+from pagemill.settings_checks import check_settings
 from pagemill.validated import Validated, field
 
 SECRETS = frozenset({"api_key", "registry_tokens", "ssl_keyfile_password"})  # no message or log shows their values
@@ -91,6 +91,9 @@ class Settings(Validated):
     registries: tuple[str, ...] = field(
         ("registry.ollama.ai", "hf.co", "huggingface.co"),
         description="hosts that models may be pulled from into models_dir; * is any",
+    )
+    quantization_buffer_bytes: int = field(
+        2**28, ge=2**20, description="memory for the rows of tensors that a quantization works on at once"
     )
     registry_tokens: tuple[str, ...] = field(
         (),
@@ -261,26 +264,4 @@ class Settings(Validated):
         return bool(self.further_models) or self.models_dir is not None
 
     def check_together(self) -> None:
-        if self.has_several_models:
-            self._check_what_is_of_one_model()
-        for number, text in enumerate(self.registry_tokens, 1):
-            if not all(text.partition("=")) or not text.isascii() or not text.isprintable():
-                raise SettingsError(f"registry_tokens: number {number} of them is not HOST=TOKEN")
-        asked = self.prefix_snapshot
-        if "off" in asked and len(asked) > 1:
-            raise SettingsError(f"prefix_snapshot: off goes with nothing else, got {', '.join(asked)}")
-        if not self.enable_prefix_caching and any(name not in ("auto", "off") for name in asked):
-            raise SettingsError(f"prefix_snapshot ({', '.join(asked)}) needs enable_prefix_caching, which is off")
-
-    def _check_what_is_of_one_model(self) -> None:
-        for name in ("chat_template", "model_sha256"):
-            if getattr(self, name) is not None:
-                raise SettingsError(f"{name} is of one model, and there may be several; serve that one alone")
-        if not set(self.prefix_snapshot) <= {"auto", "off"}:
-            raise SettingsError(
-                f"prefix_snapshot ({', '.join(self.prefix_snapshot)}): with several models each has the one beside it"
-            )
-        if self.served_model_name and not self.names_model:
-            raise SettingsError(
-                f"served_model_name ({', '.join(self.served_model_name)}) names MODEL, and there is none"
-            )
+        check_settings(self)

@@ -81,10 +81,19 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in fields(Settings):
-        text = environment.get(ENVIRONMENT_PREFIX + name.upper())
+        variable = ENVIRONMENT_PREFIX + name.upper()
+        text = environment.get(variable)
         if text is not None and text != "":
-            found[name] = tuple(part.strip() for part in text.split(",") if part.strip()) if is_list(name) else text
+            found[name] = _read_list(text, variable) if is_list(name) else text
     return found
+
+
+def _read_list(text: str, variable: str) -> tuple[str, ...]:
+    """None in it is a mistake: a server whose key is a lone comma would be open to everybody."""
+    parts = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not parts:
+        raise SettingsError(f"{variable} holds nothing but commas and spaces, got {text!r}")
+    return parts
 
 
 def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:

@@ -22,7 +22,7 @@ GROUP_STARTS = {
     "max_model_len": "the engine",
     "flash_attn": "the gguf backend",
     "device": "the paged backend",
-    "max_body_bytes": "limits on requests",
+    "max_header_bytes": "limits on requests",
 }
 # The settings that shape an engine in this process; the others are about serving clients.
 ENGINE_SETTINGS = (
