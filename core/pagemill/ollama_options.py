@@ -62,7 +62,7 @@ class Options:
             logger.warning("num_ctx is %s, the model is loaded with a context of %s", self.num_ctx, max_model_len)
         return min(self.num_ctx, max_model_len)
 
-    def sampling(self, *, max_tokens: int, logprobs: int | None) -> SamplingParams:
+    def sampling(self, *, max_tokens: int | None, logprobs: int | None) -> SamplingParams:
         """The sampling of one request.
 
         Raises:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from pagemill.api.answer_plan import AnswerPlan, plan_answer
 from pagemill.api.answer_reader import AnswerReader, check_finish
 from pagemill.api.context import ApiContext
+from pagemill.api.model_defaults import opened
 from pagemill.api.prompting import check_capabilities, encode, render_messages
 from pagemill.api.server_events import named_sse
 from pagemill.api.streaming import SSE_MEDIA_TYPE, ItemStream, until_disconnect
@@ -103,7 +104,7 @@ async def render_chat(model: "LoadedModel", chat: Chat) -> tuple[str, tuple[int,
         InvalidRequestError: the model or its chat template can't do what the chat asks for.
     """
     check_capabilities(model, chat.model, tools=chat.tools_field, thinking=chat.thinking_field)
-    text = await render_messages(model, chat.messages, **chat.rendering, template_kwargs=chat.variables)
+    text = await render_messages(model, opened(model, chat.messages), **chat.rendering, template_kwargs=chat.variables)
     return text, await encode(model.tokenizer, text, add_special=False)
 
 
@@ -133,7 +134,8 @@ def _truncated(model: "LoadedModel", chat: Chat, max_tokens: int | None) -> tupl
         text = template.render(messages, **chat.rendering, **chat.variables)
         return model.tokenizer.encode(text, add_special=False, parse_special=True)
 
-    return tuple(without_oldest(chat.messages, prompt_of, truncated_length(model.engine.max_model_len, max_tokens)))
+    limit = truncated_length(model.engine.max_model_len, max_tokens)
+    return tuple(without_oldest(opened(model, chat.messages), prompt_of, limit))
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from pagemill.api.anthropic.messages import continued_text, template_messages
 from pagemill.api.anthropic.requests import CountTokensRequest, MessagesRequest, PromptFields
 from pagemill.api.anthropic.tools import read_use
 from pagemill.api.context import ApiContext, find_model, request_id
+from pagemill.api.model_defaults import sampling_of
 from pagemill.api.prompting import thinking_variables
 from pagemill.api.single_answer import Chat, render_chat, respond
 from pagemill.api.streaming import until_disconnect
@@ -27,12 +28,12 @@ class AnthropicEndpoints:
         user = None if body.metadata is None else body.metadata.user_id
         chat = self._chat(body, request, user)
         message_id = f"msg_{request_id(request.scope)}"
-        writer = MessageWriter(message_id, chat.model, body.max_tokens, request_id(request.scope))
+        writer = MessageWriter(message_id, chat.model, body, request_id(request.scope))
         return await respond(
             self._context,
             request,
             chat,
-            body.sampling(),
+            body.sampling(sampling_of(self._context.pool.find(chat.model))),
             writer,
             answer_id=message_id,
             streamed=bool(body.stream),

@@ -6,6 +6,7 @@ steps. Neighbouring text is one block; so is neighbouring thinking.
 
 from typing import Any
 
+from pagemill.api.anthropic.requests import MessagesRequest
 from pagemill.api.errors import anthropic_error
 from pagemill.api.single_answer import Answering, ServerEvent
 from pagemill.errors import PagemillError
@@ -56,10 +57,11 @@ class Block:
 class MessageWriter:
     """An `AnswerWriter`."""
 
-    def __init__(self, message_id: str, model: str, max_tokens: int, request_id: str) -> None:
+    def __init__(self, message_id: str, model: str, body: MessagesRequest, request_id: str) -> None:
         self._id = message_id
         self._model = model
-        self._max_tokens = max_tokens
+        self._max_tokens = body.max_tokens
+        self._stop_sequences = body.stop_sequences or ()
         self._request_id = request_id
         self._blocks: list[Block] = []
         self._is_open = False  # whether the last block is
@@ -136,7 +138,7 @@ class MessageWriter:
         if delta.finish_reason is FinishReason.LENGTH:
             used_up = delta.usage.completion_tokens < self._max_tokens
             reason = "model_context_window_exceeded" if used_up else "max_tokens"
-        elif isinstance(delta.stop_reason, str):
+        elif isinstance(delta.stop_reason, str) and delta.stop_reason in self._stop_sequences:  # not one of the model's
             reason, sequence = "stop_sequence", delta.stop_reason
         elif has_calls:
             reason = "tool_use"

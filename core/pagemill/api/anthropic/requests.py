@@ -153,11 +153,10 @@ class MessagesRequest(PromptFields):
         super().check_limits(settings)
         check_count("stop_sequences", len(self.stop_sequences or ()), settings.max_stop, "max_stop")
 
-    def sampling(self) -> SamplingParams:
-        return SamplingParams(
-            max_tokens=self.max_tokens,
-            temperature=1.0 if self.temperature is None else self.temperature,
-            top_k=self.top_k or 0,
-            top_p=1.0 if self.top_p is None else self.top_p,
-            stop=tuple(self.stop_sequences or ()),
-        )
+    def sampling(self, defaults: Mapping[str, Any]) -> SamplingParams:
+        """With the model's `defaults` where it is silent."""
+        names = ("max_tokens", "temperature", "top_k", "top_p")
+        given: dict[str, Any] = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if self.stop_sequences is not None:
+            given["stop"] = tuple(self.stop_sequences)
+        return SamplingParams(**{**defaults, **given})

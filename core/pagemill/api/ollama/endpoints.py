@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from pagemill import __version__
 from pagemill.api.context import ApiContext, exchange, request_id
 from pagemill.api.errors import ollama_error
+from pagemill.api.model_defaults import options_of
 from pagemill.api.ollama import generation, models
 from pagemill.api.ollama.generation import Generation
 from pagemill.api.ollama.lines import Lines, Said, error_line
@@ -118,7 +119,8 @@ class OllamaEndpoints:
         body.refuse_unsupported()
         body.num_logprobs(self._settings)
         _keep_alive(body)
-        return read_options(body.options, max_stop=self._settings.max_stop)
+        defaults = options_of(self._pool.find(body.model))
+        return read_options(body.options, max_stop=self._settings.max_stop, defaults=defaults)
 
     def _generation(
         self,

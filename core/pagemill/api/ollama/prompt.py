@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pagemill.api.answer_plan import AnswerPlan, plan_answer
 from pagemill.api.answer_reader import AnswerReader
+from pagemill.api.model_defaults import opened
 from pagemill.api.ollama.messages import template_messages
 from pagemill.api.ollama.requests import ChatRequest, GenerateRequest
 from pagemill.api.prompting import check_capabilities, encode, encode_infill, lacks, render_messages, thinking_variables
@@ -91,7 +92,7 @@ async def chat_prompt(body: ChatRequest, options: Options, tool_use: ToolUse, mo
     if template is None:
         raise lacks(body.model, "chat", "messages")
     check_capabilities(model, body.model, tools=body.uses_tools, thinking=body.uses_thinking)
-    messages = template_messages(body.messages or [])
+    messages = opened(model, template_messages(body.messages or []))
     variables = thinking_variables(body.wants_thinking)
     text = await render_messages(model, messages, tools=tool_use.given, template_kwargs=variables)
     token_ids = await encode(model.tokenizer, text, add_special=False)
@@ -175,8 +176,8 @@ async def _generate_text(body: GenerateRequest, model: "LoadedModel", *, continu
     messages = [{"role": "system", "content": body.system}] if body.system else []
     messages.append({"role": "user", "content": body.prompt or ""})
     variables = thinking_variables(body.wants_thinking)
-    if not continues:
-        return await render_messages(model, messages, template_kwargs=variables)
+    if not continues:  # else what the model begins with is in the context
+        return await render_messages(model, opened(model, messages), template_kwargs=variables)
     before = [{"role": "user", "content": "."}, {"role": "assistant", "content": ANSWER_MARK}]
     text = await render_messages(model, before + messages, template_kwargs=variables)
     _, mark, following = text.rpartition(ANSWER_MARK)

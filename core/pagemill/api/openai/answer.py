@@ -3,7 +3,7 @@
 Owns no state. What differs between chat and text is an `Answer`, made per request.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from pagemill.api.answer_reader import AnswerReader
 from pagemill.api.context import ApiContext, request_id
+from pagemill.api.model_defaults import sampling_of
 from pagemill.api.openai.choice import Choice
 from pagemill.api.openai.chunks import ChunkStyle, ChunkWriter, error_event
 from pagemill.api.openai.fields import GenerationFields
@@ -29,7 +30,9 @@ class Answer(Protocol):
     id_prefix: str
     kind: str
 
-    def sampling(self) -> SamplingParams: ...
+    def sampling(self, defaults: Mapping[str, Any]) -> SamplingParams:
+        """With those of the model for what the request leaves out."""
+        ...
 
     def readers(self, run: Run) -> list[AnswerReader]:
         """What reads each of the choices, in the order of their numbers."""
@@ -55,7 +58,8 @@ async def respond(context: ApiContext, request: Request, body: GenerationFields,
     """The response. Everything that can be wrong with the request is raised before it starts."""
     name = begin(context, request, body)
     response_id = answer.id_prefix + (body.request_id or request_id(request.scope))
-    run = running(context, name, response_id, body, answer.sampling(), answer.prompts)
+    sampling = answer.sampling(sampling_of(context.pool.find(name)))
+    run = running(context, name, response_id, body, sampling, answer.prompts)
     if body.stream:
         return ItemStream(_stream(run, body, answer), media_type=SSE_MEDIA_TYPE, render_error=error_event)
     return JSONResponse(await until_disconnect(_complete(run, body, answer), request.receive))

@@ -1,10 +1,11 @@
 """Chat completions: messages in, an assistant's message out. Owns no state beyond one request."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pagemill.api.answer_plan import AnswerPlan, plan_answer
 from pagemill.api.answer_reader import AnswerReader
+from pagemill.api.model_defaults import opened
 from pagemill.api.openai.chat_request import ChatCompletionRequest
 from pagemill.api.openai.choice import Choice
 from pagemill.api.openai.logprobs import chat_logprobs, prompt_logprobs
@@ -37,8 +38,9 @@ class ChatAnswer:
     def has_logprobs(self) -> bool:
         return bool(self._body.logprobs)
 
-    def sampling(self) -> SamplingParams:
-        return self._body.sampling(logprobs=self._body.num_logprobs, prompt_logprobs=self._body.prompt_logprobs)
+    def sampling(self, defaults: Mapping[str, Any]) -> SamplingParams:
+        body = self._body
+        return body.sampling(defaults, logprobs=body.num_logprobs, prompt_logprobs=body.prompt_logprobs)
 
     async def prompts(self, model: LoadedModel) -> list[Prompt]:
         body, tools = self._body, self._tool_use
@@ -48,7 +50,7 @@ class ChatAnswer:
         continues = bool(body.continue_final_message)
         text = await render_messages(
             model,
-            self._messages,
+            opened(model, self._messages),
             tools=tools.given,
             add_generation_prompt=not continues if body.add_generation_prompt is None else body.add_generation_prompt,
             continue_final_message=continues,

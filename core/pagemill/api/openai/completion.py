@@ -1,6 +1,6 @@
 """Text completions: prompts in, their continuations out. Owns no state beyond one request."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pagemill.api.answer_reader import AnswerReader
@@ -30,11 +30,11 @@ class CompletionAnswer:
     def has_logprobs(self) -> bool:
         return self._body.logprobs is not None
 
-    def sampling(self) -> SamplingParams:
+    def sampling(self, defaults: Mapping[str, Any]) -> SamplingParams:
         """An echo with logprobs needs those of the prompt, too."""
         body = self._body
         wanted = [count for count in (body.prompt_logprobs, body.logprobs if body.echo else None) if count is not None]
-        return body.sampling(logprobs=body.logprobs, prompt_logprobs=max(wanted, default=None))
+        return body.sampling(defaults, logprobs=body.logprobs, prompt_logprobs=max(wanted, default=None))
 
     def readers(self, run: Run) -> list[AnswerReader]:
         return [AnswerReader() for _ in range(len(run.prompts) * run.n)]
@@ -57,7 +57,7 @@ class CompletionAnswer:
         if parts is None:
             message = f"suffix is not supported: the model {model.name!r} has no fill-in-the-middle tokens"
             raise UnsupportedParameterError(message, param="suffix")
-        limit = prompt_limit(self._body, model.engine.max_model_len)
+        limit = prompt_limit(self._body, model)
         return Prompt(parts.token_ids(limit), constraint=constraint, end_token_ids=parts.tokens.ends)
 
     def choice(self, run: Run, number: int, choice: Choice) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Owns no state. A prompt is a text, a list of texts, a list of token ids, or a list of those.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pagemill.api.openai.fields import GenerationFields
 from pagemill.api.wire import check_count, shown
@@ -11,7 +11,6 @@ from pagemill.errors import InvalidRequestError, UnsupportedParameterError
 from pagemill.settings import Settings
 from pagemill.validated import After
 
-DEFAULT_MAX_TOKENS = 16  # OpenAI's
 TOKEN_IDS = {"type": "array", "items": {"type": "integer"}, "minItems": 1}
 ONE = ({"type": "string"}, TOKEN_IDS)
 PROMPTS = {"anyOf": [*ONE, {"type": "array", "items": {"anyOf": ONE}, "minItems": 1}]}
@@ -53,6 +52,8 @@ def _wrong(value: Any, path: str) -> InvalidRequestError:
 class CompletionRequest(GenerationFields):
     """Texts to continue."""
 
+    default_max_tokens: ClassVar[int | None] = 16  # OpenAI's
+
     prompt: Annotated[Any, After(_prompts, PROMPTS)]  # list[str | tuple[int, ...]]
     logprobs: int | None = None
     echo: bool | None = None
@@ -77,9 +78,6 @@ class CompletionRequest(GenerationFields):
 
     def _path(self, index: int) -> str:
         return f"prompt[{index}]" if len(self.prompt) > 1 else "prompt"
-
-    def max_output_tokens(self) -> int:
-        return DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens
 
     def check_limits(self, settings: Settings) -> None:
         super().check_limits(settings)

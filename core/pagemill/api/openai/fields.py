@@ -46,6 +46,7 @@ class GenerationFields(WireModel):
     """What both kinds of completion take. `prompt_field` is the field that the prompt comes from."""
 
     prompt_field: ClassVar[str] = "prompt"
+    default_max_tokens: ClassVar[int | None] = None  # where neither the request nor the model sets a limit
     hints: ClassVar[Mapping[str, str]] = {
         "guided_json_object": "use response_format or structured_outputs.json_object",
         "guided_whitespace_pattern": "white space is bounded; structured_outputs.disable_any_whitespace allows none",
@@ -147,8 +148,13 @@ class GenerationFields(WireModel):
         return self.wants_usage and bool(self.stream_options and self.stream_options.continuous_usage_stats)
 
     def max_output_tokens(self) -> int | None:
-        """The limit on output tokens that the request sets, None if it leaves that to the context."""
+        """The limit on output tokens that the request sets."""
         return self.max_tokens
+
+    def needed_tokens(self, defaults: Mapping[str, Any]) -> int | None:
+        """How many output tokens the context must have room for; None: the more it has, the longer they may be."""
+        given = self.max_output_tokens()
+        return self.default_max_tokens if given is None and "max_tokens" not in defaults else given
 
     def check_limits(self, settings: Settings) -> None:
         """Raises InvalidRequestError if a count is beyond its setting."""
@@ -160,23 +166,28 @@ class GenerationFields(WireModel):
         check_count("bad_words", len(self.bad_words or ()), settings.max_logit_bias, "max_logit_bias")
         check_count("prompt_logprobs", self.prompt_logprobs or 0, settings.max_logprobs, "max_logprobs")
 
-    def sampling(self, *, logprobs: int | None, prompt_logprobs: int | None) -> SamplingParams:
-        """The sampling parameters. Raises InvalidRequestError: a value is out of its range."""
+    def sampling(
+        self, defaults: Mapping[str, Any], *, logprobs: int | None, prompt_logprobs: int | None
+    ) -> SamplingParams:
+        """With the model's `defaults` where it is silent. Raises InvalidRequestError: a value is out of its range."""
         names = (
             *("min_tokens", "temperature", "top_p", "min_p", "typical_p", "repetition_penalty", "presence_penalty"),
             *("frequency_penalty", "seed", "include_stop_str_in_output", "ignore_eos", "skip_special_tokens"),
         )
-        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        given: dict[str, Any] = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if self.max_output_tokens() is not None:
+            given["max_tokens"] = self.max_output_tokens()
+        if self.top_k is not None:
+            given["top_k"] = 0 if self.top_k == -1 else self.top_k
+        if self.stop is not None:
+            given["stop"] = tuple(self.stop)
         return SamplingParams(
-            max_tokens=self.max_output_tokens(),
-            top_k=0 if self.top_k is None or self.top_k == -1 else self.top_k,
-            stop=tuple(self.stop or ()),
             stop_token_ids=tuple(self.stop_token_ids or ()),
             logit_bias=_biases(self.logit_bias or {}),
             allowed_token_ids=None if self.allowed_token_ids is None else tuple(self.allowed_token_ids),
             logprobs=logprobs,
             prompt_logprobs=prompt_logprobs,
-            **given,
+            **{"max_tokens": self.default_max_tokens, **defaults, **given},
         )
 
 

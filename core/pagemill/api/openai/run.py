@@ -12,6 +12,7 @@ from typing import NamedTuple
 from starlette.requests import Request
 
 from pagemill.api.context import ApiContext, find_model
+from pagemill.api.model_defaults import sampling_of
 from pagemill.api.openai.batch import Batch
 from pagemill.api.openai.envelope import Envelope, system_fingerprint
 from pagemill.api.openai.fields import GenerationFields
@@ -74,9 +75,10 @@ async def running(
     created = int(time.time())
     async with context.pool.lease(name) as model:
         max_model_len = model.engine.max_model_len
-        prompts = [_truncated(prompt, body, max_model_len) for prompt in await prompts_of(model)]
+        needed = _needed_tokens(body, model)
+        prompts = [_truncated(prompt, prompt_limit(body, model)) for prompt in await prompts_of(model)]
         for prompt in prompts:
-            _check_length(len(prompt.token_ids), sampling.max_tokens, max_model_len, body.prompt_field)
+            _check_length(len(prompt.token_ids), needed, max_model_len, body.prompt_field)
         requests = [
             GenerationRequest(
                 request_id=response_id if len(prompts) == 1 else f"{response_id}-{index}",
@@ -102,17 +104,20 @@ def _sampling(sampling: SamplingParams, prompt: Prompt) -> SamplingParams:
     )
 
 
-def prompt_limit(body: GenerationFields, max_model_len: int) -> int | None:
+def prompt_limit(body: GenerationFields, model: LoadedModel) -> int | None:
     """How many of its tokens a prompt is to keep; None: all, whether they fit or not."""
     keep = body.truncate_prompt_tokens
     if keep != -1:
         return keep
-    max_tokens = body.max_output_tokens()
-    return max(1, max_model_len - (1 if max_tokens is None else max_tokens))
+    needed = _needed_tokens(body, model)
+    return max(1, model.engine.max_model_len - (1 if needed is None else needed))
 
 
-def _truncated(prompt: Prompt, body: GenerationFields, max_model_len: int) -> Prompt:
-    keep = prompt_limit(body, max_model_len)
+def _needed_tokens(body: GenerationFields, model: LoadedModel) -> int | None:
+    return body.needed_tokens(sampling_of(model.reference))
+
+
+def _truncated(prompt: Prompt, keep: int | None) -> Prompt:
     if keep is None or len(prompt.token_ids) <= keep:
         return prompt
     return prompt._replace(token_ids=prompt.token_ids[-keep:], text=None)

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pagemill.api.context import default_model, exchange
+from pagemill.api.model_defaults import opened
 from pagemill.api.prompting import encode, render_messages
 from pagemill.api.wire import WireModel, read_json, shown
 from pagemill.backends.base import decode
@@ -92,7 +93,7 @@ class Tokenization:
             raise InvalidRequestError(message, param="messages")
         text = await render_messages(
             model,
-            messages,
+            opened(model, messages),
             tools=body.tools,
             add_generation_prompt=body.add_generation_prompt,
             template_kwargs=body.chat_template_kwargs,

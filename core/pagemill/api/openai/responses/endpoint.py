@@ -4,6 +4,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from pagemill.api.context import ApiContext, find_model, request_id
+from pagemill.api.model_defaults import sampling_of
 from pagemill.api.openai.responses.input_items import template_messages
 from pagemill.api.openai.responses.request import ResponsesRequest
 from pagemill.api.openai.responses.response import ResponseWriter
@@ -29,7 +30,8 @@ async def create_response(context: ApiContext, request: Request) -> ASGIApp:
         drops_oldest=body.truncation == "auto",
     )
     number = request_id(request.scope)
+    sampling = body.sampling(sampling_of(context.pool.find(model)))
     writer = ResponseWriter(number, model, body)
     return await respond(
-        context, request, chat, body.sampling(), writer, answer_id=f"resp_{number}", streamed=bool(body.stream)
+        context, request, chat, sampling, writer, answer_id=f"resp_{number}", streamed=bool(body.stream)
     )

@@ -136,14 +136,13 @@ class ResponsesRequest(WireModel):
             return json_object("text.format")
         return json_schema(wanted.schema, "text.format.schema")
 
-    def sampling(self) -> SamplingParams:
-        """The sampling parameters. Raises InvalidRequestError: a value is out of its range."""
-        names = ("temperature", "top_p", "min_p", "seed", *PENALTIES)
-        given = {name: value for name in names if (value := getattr(self, name)) is not None}
-        return SamplingParams(
-            max_tokens=self.max_output_tokens,
-            top_k=self.top_k or 0,
-            stop=tuple(self.stop or ()),
-            logprobs=(self.top_logprobs or 0) if self.has_logprobs else None,
-            **given,
-        )
+    def sampling(self, defaults: Mapping[str, Any]) -> SamplingParams:
+        """With the model's `defaults` where it is silent. Raises InvalidRequestError: a value is out of its range."""
+        names = ("temperature", "top_p", "top_k", "min_p", "seed", *PENALTIES)
+        given: dict[str, Any] = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if self.max_output_tokens is not None:
+            given["max_tokens"] = self.max_output_tokens
+        if self.stop is not None:
+            given["stop"] = tuple(self.stop)
+        logprobs = (self.top_logprobs or 0) if self.has_logprobs else None
+        return SamplingParams(logprobs=logprobs, **{**defaults, **given})
