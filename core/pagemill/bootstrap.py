@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import Future
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pagemill.pool import LoadedModel, ModelMemory, ModelPool
     from pagemill.prompts.chat_template import ChatTemplate
     from pagemill.snapshots import SnapshotLoad
+    from pagemill.store.registry.quantizing import Quantizer
 
 logger = logging.getLogger(__name__)
 
@@ -273,4 +275,10 @@ def build_app(settings: Settings, pool: "ModelPool | None" = None) -> "Starlette
     """
     from pagemill.api.app import create_app
 
-    return create_app(pool or build_pool(settings), settings)
+    return create_app(pool or build_pool(settings), settings, partial(_make_quantizer, settings))
+
+
+def _make_quantizer(settings: Settings) -> "Quantizer":
+    from pagemill.backends.gguf.quantization import GGUFQuantizer
+
+    return GGUFQuantizer(settings.threads, settings.quantization_buffer_bytes)

@@ -3,7 +3,7 @@
 Owns no state: the pool is handed in. Everything a request passes on its way in is listed here, in order.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from pagemill.settings import Settings
 if TYPE_CHECKING:
     from pagemill.api.request_limits import RequestLimits
     from pagemill.api.tracing import Tracing
+    from pagemill.store.registry.quantizing import Quantizer
 
 EXPOSED_HEADERS = (  # to pages of other origins
     "x-request-id",
@@ -33,13 +34,16 @@ EXPOSED_HEADERS = (  # to pages of other origins
 )
 
 
-def create_app(pool: ModelPool, settings: Settings) -> Starlette:
-    """The application. Its lifespan starts the pool, and at shutdown drains and closes it.
+def create_app(
+    pool: ModelPool, settings: Settings, make_quantizer: "Callable[[], Quantizer] | None" = None
+) -> Starlette:
+    """The application. Its lifespan starts the pool, and at shutdown drains and closes it. `make_quantizer` is called
+    when the first request comes that changes models.
 
     Raises:
         SettingsError: the `api_key_file` can't be used, or what `otlp_traces_endpoint` needs is not installed.
     """
-    context = ApiContext(pool, settings, _request_limits(settings), _tracing(settings))
+    context = ApiContext(pool, settings, _request_limits(settings), _tracing(settings), make_quantizer)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

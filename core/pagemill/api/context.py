@@ -4,6 +4,7 @@
 and puts it into the ASGI scope, the error middleware and the routes read it. Imports no dialect.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pagemill.api.request_limits import RequestLimits
     from pagemill.api.tracing import Tracing
     from pagemill.pool import ModelPool
+    from pagemill.store.registry.quantizing import Quantizer
 
 EXCHANGE_KEY = "pagemill.exchange"
 
@@ -27,6 +29,7 @@ class ApiContext(NamedTuple):
     settings: Settings
     limits: "RequestLimits | None" = None  # if requests are limited
     tracing: "Tracing | None" = None  # if they are traced
+    make_quantizer: "Callable[[], Quantizer] | None" = None  # if models can be quantized
 
 
 @dataclass(slots=True)

@@ -203,7 +203,6 @@ def test_what_is_no_digest_is_refused(server: ModelServer, digest: str) -> None:
         ({"files": {"a.gguf": "sha256:" + "0" * 64, "b.gguf": "sha256:" + "1" * 64}}, "got 2 files"),
         ({"files": {"a": "sha256:" + "0" * 64}, "from": "x"}, "either from or files"),
         ({"from": 5}, "from must be a model's name"),
-        ({"from": "x", "quantize": "q4_K_M"}, "quantize is not supported"),
         ({"from": "x", "parameters": {"temperature": "hot"}}, 'parameters: option "temperature" must be of type float'),
         ({"from": "x", "parameters": {"stop": "END"}}, 'parameters: option "stop" must be of type array of strings'),
         ({"from": "x", "parameters": {"top_p": 2}}, "parameters: top_p must be in (0, 1], got 2"),

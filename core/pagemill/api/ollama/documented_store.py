@@ -33,7 +33,7 @@ STORE = {
     ),
     "POST /api/push": Operation("Not supported: models are only pulled", {}, errors=ERRORS),
     "POST /api/create": Operation(
-        "Make a model of a GGUF file that was sent as a blob, or of another model",
+        "Make a model of a GGUF file that was sent as a blob, or of another model; quantized, if asked for",
         TOLD,
         body=CreateRequest,
         errors=ERRORS,

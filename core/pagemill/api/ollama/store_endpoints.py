@@ -39,10 +39,11 @@ from pagemill.errors import (
 )
 from pagemill.store.registry import blobs, creation, manifests, verbs
 from pagemill.store.registry.installed import installed_reference, is_installed
-from pagemill.store.registry.layers import Additions, template_of, with_additions
+from pagemill.store.registry.layers import template_of, with_additions
 from pagemill.store.registry.manifests import Manifest
 from pagemill.store.registry.names import ModelName
-from pagemill.store.registry.pulling import PullOptions, Pulls
+from pagemill.store.registry.pulling import PullOptions, Pulls, Status
+from pagemill.store.registry.quantizing import Quantizations
 
 WRITE_BYTES = 2**20  # at once to a blob: worth a turn of a thread
 SUCCESS = "success"
@@ -59,6 +60,9 @@ class StoreEndpoints:
         folder = context.settings.models_dir
         self._folder = None if folder is None else Path(folder).expanduser()
         self._pulls = None if self._folder is None else Pulls(self._folder, PullOptions.of(context.settings))
+        self._quantizations: Quantizations | None = None
+        if self._folder is not None and context.make_quantizer is not None:
+            self._quantizations = Quantizations(self._folder, context.make_quantizer())
 
     async def pull(self, request: Request) -> ASGIApp:
         self._models_dir()
@@ -83,7 +87,7 @@ class StoreEndpoints:
             make = partial(creation.of_model, folder, await self._stored(folder, source, SOURCE))
         if body.template:
             await self._check_template(folder, body.template, source)
-        return await self._told(body, request, self._created(folder, name, make, body.additions()))
+        return await self._told(body, request, self._created(folder, name, make, body))
 
     async def copy(self, request: Request) -> Response:
         folder = self._models_dir()
@@ -156,17 +160,34 @@ class StoreEndpoints:
                 yield status.as_json()
 
     async def _created(
-        self, folder: Path, name: ModelName, make: Callable[[], Manifest], additions: Additions
+        self, folder: Path, name: ModelName, make: Callable[[], Manifest], body: CreateRequest
     ) -> Statuses:
         """Tells of a model when it is there: what is wrong with the request is then answered by a status of its own."""
-        base = await asyncio.to_thread(make)
-        manifest = await asyncio.to_thread(with_additions, folder, base, additions)
+        base = weights = await asyncio.to_thread(make)
+        if body.quantize:
+            async with aclosing(self._quantized(base, body.quantize)) as told:
+                async for item in told:
+                    if isinstance(item, Manifest):
+                        weights = item
+                    else:
+                        yield item.as_json()
+        manifest = await asyncio.to_thread(with_additions, folder, weights, body.additions())
         await asyncio.to_thread(verbs.put, folder, name, manifest)
         await self._unload_replaced(folder, name)
         for layer in manifest.layers:
             yield {"status": f"{'using existing' if layer in base.layers else 'creating new'} layer {layer.digest}"}
         yield {"status": "writing manifest"}
         yield {"status": SUCCESS}
+
+    async def _quantized(self, base: Manifest, kind: str) -> AsyncGenerator[Status | Manifest, None]:
+        if self._quantizations is None:
+            raise NotImplementedHereError("quantize is not supported: this server has nothing that quantizes")
+        plan = await asyncio.to_thread(self._quantizations.plan, base, kind)
+        async with aclosing(self._quantizations.run(plan)) as told:
+            async for item in told:
+                if self._pool.draining:
+                    raise DrainingError("the server is shutting down; ask again for the model to be quantized")
+                yield item
 
     async def _check_template(self, folder: Path, template: str, source: str | None) -> None:
         """

@@ -73,6 +73,7 @@ class CreateRequest(StreamedRequest):
     messages: list[dict[str, Any]] | None = None
     license: str | list[str] | None = None
     template: str | None = None
+    quantize: str | None = None
 
     def check_together(self) -> None:
         self.additions()
