@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pagemill.backends.embedder import Embedder
     from pagemill.backends.gguf.options import GGUFOptions
     from pagemill.backends.paged.options import PagedOptions
+    from pagemill.store.model_defaults import ModelDefaults
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,8 @@ def load_backend(reference: ModelReference, settings: Settings) -> "Backend | Em
     if kind == "gguf":
         from pagemill.backends.gguf.loading import load_gguf
 
-        return load_gguf(reference.path, _gguf_options(settings))
+        _warn_of_parameters(reference)
+        return load_gguf(reference.path, _gguf_options(reference, settings))
     _prepare_for_torch()
     try:
         from pagemill.backends.paged.loading import load_paged
@@ -88,7 +90,7 @@ def estimate_memory(reference: ModelReference, settings: Settings, budget: Calla
     if kind == "gguf":
         from pagemill.backends.gguf.memory_need import estimate_gguf
 
-        return estimate_gguf(reference.weight_files(), _gguf_options(settings), budget("cpu"))
+        return estimate_gguf(reference.weight_files(), _gguf_options(reference, settings), budget("cpu"))
     _prepare_for_torch()
     try:
         from pagemill.backends.paged.memory_need import estimate_paged
@@ -123,6 +125,12 @@ def _warn_of_settings_for_others(kind: str, settings: Settings) -> None:
             logger.warning("of no effect on the %s backend, they are for %s: %s", kind, other, ", ".join(unused))
 
 
+def _warn_of_parameters(reference: ModelReference) -> None:
+    ignored = () if reference.defaults is None else reference.defaults.without_effect()
+    if ignored:
+        logger.warning("of no effect among the parameters of %s: %s", reference.name, ", ".join(ignored))
+
+
 def backend_kind(model_format: str, settings: Settings) -> str:
     """The backend that runs models of the format."""
     return BACKENDS[model_format] if settings.backend == "auto" else settings.backend
@@ -138,10 +146,11 @@ def _fake_backend(settings: Settings) -> "Backend":
     )
 
 
-def _gguf_options(settings: Settings) -> "GGUFOptions":
+def _gguf_options(reference: ModelReference, settings: Settings) -> "GGUFOptions":
+    """As the settings say; what they leave open is as the model's own parameters say."""
     from pagemill.backends.gguf.options import GGUFOptions
 
-    return GGUFOptions(
+    options = GGUFOptions(
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens or DEFAULT_MAX_NUM_BATCHED_TOKENS,
@@ -152,6 +161,18 @@ def _gguf_options(settings: Settings) -> "GGUFOptions":
         mmap=settings.mmap,
         mlock=settings.mlock,
         runner=settings.runner,
+    )
+    return options if reference.defaults is None else _with_parameters(options, reference.defaults, settings)
+
+
+def _with_parameters(options: "GGUFOptions", defaults: "ModelDefaults", settings: Settings) -> "GGUFOptions":
+    return options._replace(
+        preferred_model_len=defaults.count("num_ctx") or options.preferred_model_len,
+        max_num_batched_tokens=settings.max_num_batched_tokens
+        or defaults.count("num_batch")
+        or DEFAULT_MAX_NUM_BATCHED_TOKENS,
+        threads=settings.threads or defaults.count("num_thread"),
+        mmap=settings.mmap if "mmap" in settings.given_fields else defaults.parameters.get("use_mmap") is not False,
     )
 
 

@@ -26,6 +26,11 @@ class ModelDefaults:
     has_go_template: bool = False  # a template for Ollama alone: here the weights' own is used
     parent: str = ""  # the model that it was made from
 
+    def count(self, name: str) -> int | None:
+        """A parameter that is a number above 0. Others leave it open."""
+        value = self.parameters.get(name)
+        return value if isinstance(value, int) and value > 0 else None
+
     def without_effect(self) -> list[str]:
         """The names of parameters that change nothing here."""
         return [name for name in self.parameters if name not in OF_GENERATIONS | OF_LOADING]

@@ -14,7 +14,6 @@ from pagemill.errors import ModelLoadError
 
 logger = getLogger(__name__)
 
-DEFAULT_MAX_MODEL_LEN = 8192
 DEFAULT_MAX_NUM_SEQS = 16
 DEFAULT_KV_BYTES = 4 * 2**30
 MIB = 2**20
@@ -49,7 +48,7 @@ def choose_capacity(size: KVSize, context_length: int, options: GGUFOptions, fre
 def _wanted_length(context_length: int, options: GGUFOptions) -> int:
     wanted = options.max_model_len
     if wanted is None:
-        return min(context_length or DEFAULT_MAX_MODEL_LEN, DEFAULT_MAX_MODEL_LEN)
+        return options.chosen_model_len(context_length)
     if 0 < context_length < wanted:
         logger.warning("max_model_len %d is beyond the %d tokens the model was trained for", wanted, context_length)
     return wanted

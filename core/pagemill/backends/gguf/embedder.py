@@ -24,7 +24,6 @@ from pagemill.errors import ModelLoadError
 logger = getLogger(__name__)
 
 DEFAULT_MAX_NUM_SEQS = 64
-DEFAULT_MAX_MODEL_LEN = 8192
 WORDPIECE = 3  # enum llama_vocab_type
 YES_NO = ["yes", "no"]  # the classes of Qwen3-Reranker, whose probabilities llama.cpp computes
 
@@ -121,8 +120,8 @@ class GGUFEmbedder:
 
 
 def _limits(model: Model, pooling: Pooling, options: GGUFOptions) -> EmbeddingLimits:
-    trained = model.context_length or DEFAULT_MAX_MODEL_LEN
-    length = options.max_model_len or min(trained, DEFAULT_MAX_MODEL_LEN)
+    length = options.max_model_len or options.chosen_model_len(model.context_length)
+    trained = model.context_length or options.preferred_model_len
     if length > trained:
         message = f"max_model_len {length} is beyond the {trained} tokens of {model.path}"
         if not pooling.causal:  # it has no embedding for further positions

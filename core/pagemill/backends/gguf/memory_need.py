@@ -8,7 +8,6 @@ from pathlib import Path
 
 from pagemill.backends.gguf.capacity import choose_capacity, kv_limit
 from pagemill.backends.gguf.context import MAX_UBATCH, MIN_OUTPUTS
-from pagemill.backends.gguf.embedder import DEFAULT_MAX_MODEL_LEN
 from pagemill.backends.gguf.kv_size import HeaderNumbers, KVSize, kv_size_by, padded
 from pagemill.backends.gguf.metadata import LongArray, TensorExtent, read_header
 from pagemill.backends.gguf.options import GGUFOptions
@@ -52,8 +51,7 @@ def _of_embedder(
     """Of a model whose steps hold whole inputs: a decoder keeps the keys and values of one step. llama.cpp has room for
     the logits of all its tokens.
     """
-    trained = numbers.number("context_length", 0) or DEFAULT_MAX_MODEL_LEN
-    length = options.max_model_len or min(trained, DEFAULT_MAX_MODEL_LEN)
+    length = options.max_model_len or options.chosen_model_len(numbers.number("context_length", 0))
     num_tokens = max(options.max_num_batched_tokens, length)
     kv = size.bytes_per_token * padded(num_tokens) if numbers.flag("attention.causal", True) else 0
     logits = num_tokens * vocab_size * FLOAT
