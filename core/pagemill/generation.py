@@ -22,7 +22,7 @@ class FinishReason(StrEnum):
     """Why a sequence ended. Every admitted sequence ends in exactly one of these."""
 
     STOP = "stop"  # end-of-sequence token, stop token or stop string
-    LENGTH = "length"  # max_tokens or the context is used up
+    LENGTH = "length"  # max_tokens or the context (if it does not shift) is used up
     ABORT = "abort"  # the client went away, or asked to stop
     ERROR = "error"  # the backend failed; the delta's `error` says how
 
@@ -35,7 +35,7 @@ class SamplingParams:
         InvalidRequestError: a value is out of its range; names the field and the value.
     """
 
-    max_tokens: int | None = None  # None: as many as the context holds
+    max_tokens: int | None = None  # None: as many as the context holds, or if it shifts as the engine allows
     min_tokens: int = 0  # no end-of-sequence, stop token or stop string before this many tokens
     temperature: float = 1.0  # below MIN_TEMPERATURE: greedy
     top_k: int = 0  # 0: off
@@ -162,6 +162,15 @@ class TokenConstraint(Protocol):
         ...
 
 
+class ContextShift(NamedTuple):
+    """That an answer goes on beyond its context: whenever that is full, the older half of what comes after the first
+    `num_keep` tokens is dropped from it.
+    """
+
+    num_keep: int = 4  # fewer, if it were half of the context or more; at least 1
+    context_length: int | None = None  # tokens; None: as many as the model may have
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """One prompt and how to continue it, `n` times.
@@ -175,6 +184,7 @@ class GenerationRequest:
     n: int = 1
     priority: int = 0
     constraint: TokenConstraint | None = None  # None: any output
+    shift: ContextShift | None = None  # None: the output ends where the context is full
 
     def __post_init__(self) -> None:
         _require(len(self.prompt_token_ids) > 0, "prompt", "", "at least one token long")

@@ -1,74 +1,15 @@
 """The scheduler's promises: order, budget, laws, and that nothing but rounding tells how a sequence was scheduled."""
 
-from dataclasses import dataclass
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagemill.backends.fake import BLOCK_SIZE, DEFAULT_REPLY, EOS, FakeBackend
-from pagemill.engine.kv_cache import KVCache
-from pagemill.engine.scheduler import Scheduler, SchedulerConfig
+from pagemill.engine.context_window import ContextWindow
 from pagemill.engine.sequence import Sequence
-from pagemill.engine.step import CopyKV, StepPlan, StepResult
-from pagemill.generation import FinishReason, SamplingParams
-
-
-@dataclass
-class Rig:
-    """A scheduler, its cache and a fake backend, stepped by hand. Pipelined, a step is committed after the next ran."""
-
-    backend: FakeBackend
-    kv_cache: KVCache
-    scheduler: Scheduler
-    in_flight: tuple[StepPlan, StepResult] | None = None
-
-    @classmethod
-    def build(cls, backend: FakeBackend, *, prefix_caching: bool = True) -> "Rig":
-        kv_cache = backend.new_kv_cache(enable_prefix_caching=prefix_caching)
-        config = SchedulerConfig(
-            max_num_seqs=backend.max_num_seqs,
-            max_num_batched_tokens=backend.max_num_batched_tokens,
-            eos_token_ids=backend.tokenizer.eos_token_ids,
-        )
-        return cls(backend, kv_cache, Scheduler(kv_cache, config))
-
-    def add(self, sequence_id: int, prompt: bytes, *, max_tokens: int = 8, priority: int = 0) -> Sequence:
-        sequence = Sequence(
-            sequence_id,
-            str(sequence_id),
-            tuple(prompt),
-            SamplingParams(temperature=0),
-            max_tokens=max_tokens,
-            priority=priority,
-        )
-        self.scheduler.add(sequence)
-        return sequence
-
-    def step(self) -> StepPlan:
-        plan = self.scheduler.schedule()
-        self.kv_cache.check_integrity()
-        ran = (plan, self.backend.execute(plan))
-        due, self.in_flight = (self.in_flight, ran) if self.backend.pipelined else (ran, None)
-        if due is not None:
-            self.scheduler.commit(*due)
-            self.kv_cache.check_integrity()
-        return plan
-
-    @property
-    def has_work(self) -> bool:
-        return self.scheduler.has_work or (self.in_flight is not None and bool(self.in_flight[0].chunks))
-
-    def run(self) -> list[StepPlan]:
-        plans = []
-        while self.has_work:
-            plans.append(self.step())
-            assert len(plans) < 2000, "the scheduler makes no progress"
-        return plans
-
-
-def sizes(plan: StepPlan) -> dict[int, int]:
-    return {chunk.sequence_id: chunk.num_tokens for chunk in plan.chunks}
+from pagemill.engine.step import CopyKV, StepPlan
+from pagemill.generation import ContextShift, FinishReason
+from support.scheduler_rig import Rig, said_alone, sizes
 
 
 def test_a_long_prompt_is_cut_into_chunks_and_decodes_go_first() -> None:
@@ -157,8 +98,7 @@ def test_prompt_logprobs_take_nothing_from_the_cache() -> None:
     rig = Rig.build(FakeBackend())
     rig.add(0, b"x" * 64)
     rig.run()
-    sequence = Sequence(1, "1", tuple(b"x" * 64), SamplingParams(temperature=0, prompt_logprobs=1), max_tokens=2)
-    rig.scheduler.add(sequence)
+    rig.add(1, b"x" * 64, max_tokens=2, prompt_logprobs=1)
     assert sizes(rig.step()) == {1: 64}
 
 
@@ -222,6 +162,9 @@ arrivals = st.lists(
         st.integers(1, 60),  # max_tokens
         st.integers(-1, 1),  # priority
         st.one_of(st.none(), st.integers(0, 12)),  # aborted after so many steps
+        st.one_of(
+            st.none(), st.tuples(st.integers(1, 40), st.integers(-1, 90))
+        ),  # window: tokens after the prompt, kept
     ),
     min_size=1,
     max_size=12,
@@ -237,13 +180,15 @@ arrivals = st.lists(
     prefix_caching=st.booleans(),
 )
 def test_every_sequence_ends_once_with_the_same_tokens_however_it_was_scheduled(
-    arrivals: list[tuple[int, int, bytes, int, int, int | None]],
+    arrivals: list[tuple[int, int, bytes, int, int, int | None, tuple[int, int] | None]],
     budget: int,
     kv: str,
     num_blocks: int,
     prefix_caching: bool,
 ) -> None:
-    def reply(prompt: tuple[int, ...]) -> list[int]:
+    def reply(prompt: tuple[int, ...]) -> list[int] | None:
+        if prompt[-1] % 2:  # no script: what it says depends on its context
+            return None
         return [(sum(prompt) + i) % 256 for i in range(len(prompt) % 50)] + [EOS]
 
     backend = FakeBackend(
@@ -259,12 +204,16 @@ def test_every_sequence_ends_once_with_the_same_tokens_however_it_was_scheduled(
     sequences: list[Sequence] = []
     aborts: list[tuple[int, Sequence]] = []
     clock = 0
-    for wait, prefix, tail, max_tokens, priority, abort_after in arrivals:
+    for wait, prefix, tail, max_tokens, priority, abort_after, shifts in arrivals:
         for _ in range(wait):
             if rig.has_work:
                 rig.step()
                 clock += 1
-        sequence = rig.add(len(sequences), b"x" * prefix + tail, max_tokens=max_tokens, priority=priority)
+        prompt = b"x" * prefix + tail
+        window = None
+        if shifts is not None:
+            window = ContextWindow.of(ContextShift(shifts[1]), len(prompt) + shifts[0])
+        sequence = rig.add(len(sequences), prompt, max_tokens=max_tokens, priority=priority, window=window)
         sequences.append(sequence)
         if abort_after is not None:
             aborts.append((clock + abort_after, sequence))
@@ -276,15 +225,16 @@ def test_every_sequence_ends_once_with_the_same_tokens_however_it_was_scheduled(
         clock += 1
         assert clock < 5000, "the scheduler makes no progress"
     for sequence in sequences:
-        said = sequence.token_ids[sequence.num_prompt_tokens :]
-        whole = reply(sequence.prompt_token_ids)
-        expected = whole[: sequence.max_tokens]
+        said, prompt_ids = rig.said[sequence.sequence_id], sequence.prompt_token_ids
+        expected = said_alone(prompt_ids, reply(prompt_ids), sequence.max_tokens, sequence.window)
         assert sequence.finish_reason is not None
+        assert sequence.num_output_tokens == len(said)
+        assert sequence.window is None or sequence.num_tokens <= sequence.window.length
         if sequence.finish_reason is FinishReason.ABORT:
             assert said == expected[: len(said)]
         else:
             assert said == expected
-            stopped = len(whole) <= sequence.max_tokens
+            stopped = expected[-1] == EOS
             assert sequence.finish_reason is (FinishReason.STOP if stopped else FinishReason.LENGTH)
     assert backend.num_sequences == 0
     assert rig.kv_cache.stats().used_tokens == 0

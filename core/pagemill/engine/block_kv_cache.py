@@ -32,6 +32,7 @@ class BlockKVCache:
     def __init__(self, num_blocks: int, block_size: int, *, enable_prefix_caching: bool = True) -> None:
         self.num_blocks = num_blocks
         self.block_size = block_size
+        self.max_sequence_tokens = num_blocks * block_size
         self._enable_prefix_caching = enable_prefix_caching
         self._least_shared = max(1, block_size // 4)  # tokens of a block; fewer are not worth a copy
         self._free: deque[int] = deque(range(num_blocks))
@@ -128,10 +129,6 @@ class BlockKVCache:
         holding = self._holdings[sequence_id]
         holding.placement = holding.placement or tuple(holding.blocks)
         return holding.placement
-
-    @property
-    def max_sequence_tokens(self) -> int:
-        return self.num_blocks * self.block_size
 
     def stats(self) -> KVCacheStats:
         free, cached = len(self._free), len(self._cached)

@@ -91,6 +91,7 @@ class EmbeddingLoop:
             num_running=self._num_running,
             num_waiting=sum(work.num_left for work in list(self._open.values())) + self._inbox.qsize(),
             num_preemptions=0,
+            num_shifts=0,
             kv=NO_KV,
         )
 

@@ -10,18 +10,21 @@ import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from pagemill.engine.request_checks import check_a_token_is_left, check_token_ids, output_room
+from pagemill.engine.messages import Cancellation, Restoration, Stop, Submission
+from pagemill.engine.request_checks import (
+    OutputRoom,
+    check_a_token_is_left,
+    check_token_ids,
+    output_room,
+    shifting_length,
+)
 from pagemill.engine.request_stream import RequestStream
 from pagemill.engine.scheduler import Scheduler, SchedulerConfig
 from pagemill.engine.statistics import EngineStats
-from pagemill.engine.step_loop import Cancellation, Restoration, StepLoop, Stop, Submission
+from pagemill.engine.step_loop import StepLoop
 from pagemill.engine.token_text import TokenText
-from pagemill.errors import (
-    DrainingError,
-    EngineDeadError,
-    QueueFullError,
-)
-from pagemill.generation import Delta, GenerationRequest
+from pagemill.errors import DrainingError, EngineDeadError, QueueFullError
+from pagemill.generation import ContextShift, Delta, GenerationRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +41,7 @@ class EngineConfig(NamedTuple):
     enable_prefix_caching: bool = True
     request_timeout_s: float = 0.0  # 0: none
     retry_after_s: int = 1
+    max_shifted_contexts: int = 10  # what an output that shifts may be, in lengths of its context
 
 
 class Engine:
@@ -82,6 +86,11 @@ class Engine:
     def max_model_len(self) -> int:
         """Longest sequence, prompt and output, in tokens."""
         return self._backend.max_model_len
+
+    def max_shifted_tokens(self, shift: ContextShift) -> int:
+        """Longest output that shifts, in tokens."""
+        length = shifting_length(shift, self.max_model_len, self._kv_cache)
+        return length * self._config.max_shifted_contexts
 
     @property
     def max_num_seqs(self) -> int:
@@ -128,13 +137,13 @@ class Engine:
             InvalidRequestError: a token id is not in the vocabulary.
             QueueFullError, DrainingError, EngineDeadError: not now, or not any more.
         """
-        max_tokens = self._check(request)
+        room = self._check(request)
         key, self._next_key = self._next_key, self._next_key + 1
         stream = RequestStream(self, key, request.n, self._config.request_timeout_s)
         self._streams[key] = stream
         self._num_sequences += request.n
         self._idle.clear()
-        self._step_loop.send(Submission(key, request, max_tokens, time.monotonic()))
+        self._step_loop.send(Submission(key, request, room, time.monotonic()))
         return stream
 
     def stats(self) -> EngineStats:
@@ -168,8 +177,8 @@ class Engine:
         if self._release(key):
             self._step_loop.send(Cancellation(key))
 
-    def _check(self, request: GenerationRequest) -> int:
-        """Refuse what can't run now or ever. Returns the most tokens that each of its sequences may get."""
+    def _check(self, request: GenerationRequest) -> OutputRoom:
+        """Refuse what can't run now or ever. Returns what each of its sequences may get."""
         retry_after_s = self._config.retry_after_s
         if self._step_loop.death is not None:
             raise EngineDeadError(self._step_loop.death, retry_after_s=retry_after_s)
@@ -177,14 +186,15 @@ class Engine:
             raise DrainingError("the server is shutting down", retry_after_s=retry_after_s)
         check_token_ids(request, self.tokenizer.vocab_size)
         check_a_token_is_left(request, self.tokenizer.eos_token_ids)
-        max_tokens = output_room(request, self.max_model_len, self._kv_cache)
+        most = self._config.max_shifted_contexts
+        room = output_room(request, self.max_model_len, self._kv_cache, max_shifted_contexts=most)
         capacity = self.max_num_seqs + self._config.max_num_queued_reqs
         if self._streams and self._num_sequences + request.n > capacity:
             raise QueueFullError(
                 f"{self._num_sequences} sequences run or wait; with n={request.n} more there would be over {capacity}",
                 retry_after_s=retry_after_s,
             )
-        return max_tokens
+        return room
 
     def _publish(self, deltas: list[tuple[int, Delta]]) -> None:
         """On the step loop's thread: hand a turn's deltas to the event loop, in one call."""

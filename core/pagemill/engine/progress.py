@@ -1,6 +1,8 @@
 """What one step gave one sequence, on its way from the scheduler to the sequence's output. May not import backends."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Self
 
 from pagemill.engine.sequence import Sequence
 from pagemill.errors import StructuredOutputError
@@ -19,7 +21,28 @@ class Progress:
     completes: bool = False  # with STOP: the token is the output's last, not one that only ends it
     error: str | None = None  # with FinishReason.ERROR
 
-    def hold_to_format(self) -> None:
+    @classmethod
+    def by(
+        cls, sequence: Sequence, token_id: int, logprobs: TokenLogprobs | None, eos_token_ids: AbstractSet[int]
+    ) -> Self:
+        """Append a sampled token to the sequence, unless only the prompt was asked for, and see whether it ends it."""
+        if sequence.max_tokens == 0:
+            return cls(sequence, None, finish_reason=FinishReason.LENGTH)
+        sequence.token_ids.append(token_id)
+        progress = cls(sequence, token_id, logprobs)
+        sampling = sequence.sampling
+        if sequence.num_output_tokens > sampling.min_tokens:
+            if token_id in sampling.stop_token_ids:
+                progress.finish_reason, progress.stop_token_id = FinishReason.STOP, token_id
+            elif token_id in eos_token_ids and not sampling.ignore_eos:
+                progress.finish_reason = FinishReason.STOP
+        if progress.finish_reason is None:
+            progress._hold_to_format()
+        if progress.finish_reason is None and sequence.num_output_tokens >= sequence.max_tokens:
+            progress.finish_reason = FinishReason.LENGTH
+        return progress
+
+    def _hold_to_format(self) -> None:
         """Take the new token, which ends nothing, into the sequence's constraint, if it has one: that may complete the
         output, or fail.
         """

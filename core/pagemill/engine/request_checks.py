@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 from pagemill.engine.constraint import Constraint
+from pagemill.engine.context_window import ContextWindow
 from pagemill.engine.kv_cache import KVCache
 from pagemill.errors import ContextLengthError, InvalidRequestError, StructuredOutputError
-from pagemill.generation import GenerationRequest
+from pagemill.generation import ContextShift, GenerationRequest
 
 
 def check_token_ids(request: GenerationRequest, vocab_size: int) -> None:
@@ -36,28 +38,48 @@ def check_a_token_is_left(request: GenerationRequest, eos_token_ids: AbstractSet
         )
 
 
-def output_room(request: GenerationRequest, max_model_len: int, kv_cache: KVCache) -> int:
-    """The most tokens that each of the request's sequences may get.
+class OutputRoom(NamedTuple):
+    """What a request's sequences may have."""
+
+    max_tokens: int
+    window: ContextWindow | None = None  # if that is more than the context holds at once
+
+
+def output_room(
+    request: GenerationRequest, max_model_len: int, kv_cache: KVCache, *, max_shifted_contexts: int
+) -> OutputRoom:
+    """The most tokens that each of the request's sequences may get, and the context it may get them in. An output that
+    shifts is at most `max_shifted_contexts` times as long as its context.
 
     Raises:
         ContextLengthError: the prompt leaves no room for a token (unless none is asked for), or with its output it
             does not fit the KV cache even alone.
     """
-    num_prompt_tokens, wanted = len(request.prompt_token_ids), request.sampling.max_tokens
-    room = max_model_len - num_prompt_tokens
+    num_prompt_tokens, wanted, shift = len(request.prompt_token_ids), request.sampling.max_tokens, request.shift
+    length = max_model_len if shift is None else shifting_length(shift, max_model_len, kv_cache)
+    room = length - num_prompt_tokens
     if room < min(1, 1 if wanted is None else wanted):
         raise ContextLengthError(
-            f"This model's maximum context length is {max_model_len} tokens. However, your prompt contains "
+            f"This model's maximum context length is {length} tokens. However, your prompt contains "
             f"{num_prompt_tokens} input tokens. Please reduce the length of the prompt.",
             param="prompt",
         )
-    max_tokens = room if wanted is None else min(wanted, room)
+    limit = room if shift is None else length * max_shifted_contexts
+    max_tokens = limit if wanted is None else min(wanted, limit)
+    if shift is not None and max_tokens > room:
+        return OutputRoom(max_tokens, ContextWindow.of(shift, length))
     if num_prompt_tokens + max_tokens > kv_cache.max_sequence_tokens:
         raise ContextLengthError(
             f"{num_prompt_tokens} prompt tokens and {max_tokens} output tokens do not fit the KV cache",
             param="prompt",
         )
-    return max_tokens
+    return OutputRoom(max_tokens)
+
+
+def shifting_length(shift: ContextShift, max_model_len: int, kv_cache: KVCache) -> int:
+    """How many tokens a context that shifts holds at once: as many as the request, the model and the KV cache allow."""
+    length = min(max_model_len, kv_cache.max_sequence_tokens)
+    return length if shift.context_length is None else min(length, shift.context_length)
 
 
 def _can_begin(request: GenerationRequest, eos_token_ids: AbstractSet[int]) -> bool:

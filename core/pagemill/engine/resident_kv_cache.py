@@ -54,7 +54,7 @@ class ResidentKVCache:
         enable_prefix_caching: bool = True,
     ) -> None:
         self.num_slots = num_slots
-        self.slot_tokens = slot_tokens
+        self.slot_tokens = self.max_sequence_tokens = slot_tokens
         self._can_truncate = can_truncate
         self._can_truncate_restored = can_truncate_restored
         self._enable_prefix_caching = enable_prefix_caching
@@ -121,10 +121,6 @@ class ResidentKVCache:
 
     def placement(self, sequence_id: int) -> tuple[int, ...]:
         return (self._slot_of[sequence_id].index,)
-
-    @property
-    def max_sequence_tokens(self) -> int:
-        return self.slot_tokens
 
     def stats(self) -> KVCacheStats:
         total = self.num_slots * self.slot_tokens

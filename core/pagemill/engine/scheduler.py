@@ -3,13 +3,15 @@
 One step holds decodes (one token each) and chunks of prompts together (Sarathi-Serve's chunked prefill, Agrawal et al.
 2024, arXiv:2403.02310). In order: running sequences that decode, running ones that prefill, then waiting ones by
 (priority, arrival) while there are seats, tokens and KV. When a running sequence finds no room for its next token, the
-last in line gives its KV back and is computed again later (preemption by recompute).
+last in line gives its KV back and is computed again later (preemption by recompute). So does one whose context is full
+and that may outgrow it, after the older half of its context has been dropped (context shift).
 
 A waiting sequence whose prefix a running one is just computing waits for it instead of computing it too.
 
 A step may be planned before the one before it is committed (`PipelinedBackend`). Then a sequence that is being decoded
 goes on with a token that is not known yet; if that token turns out to end it, what the later step gives is passed over.
-One whose output is held to a format waits for its token, which decides what may come next.
+One whose output is held to a format waits for its token, which decides what may come next; so does one whose context it
+fills.
 
 Owns all sequences that are not finished. One thread calls it; it does no I/O and reads no clock, so the same arrivals
 give the same plans. May not import backends.
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 from pagemill.engine.kv_cache import KVCache
 from pagemill.engine.progress import Progress
 from pagemill.engine.sequence import Sequence, SequenceStatus
-from pagemill.engine.step import KVOperation, SequenceChunk, SequenceStart, StepPlan, StepResult
+from pagemill.engine.step import KVOperation, SequenceChunk, SequenceShift, SequenceStart, StepPlan, StepResult
 from pagemill.generation import FinishReason, TokenLogprobs
 
 MIN_DEFERRAL_TOKENS = 32
@@ -50,9 +52,11 @@ class Scheduler:
         self.kv_cache = kv_cache
         self.config = config
         self.num_preemptions = 0
+        self.num_shifts = 0
         self._waiting: list[Sequence] = []  # in rank order
         self._running: list[Sequence] = []  # in rank order
         self._sequences: dict[int, Sequence] = {}  # both, by id
+        self._full: list[Sequence] = []  # to be shifted, unless they have ended since
         self._ended: list[int] = []  # finished since the last plan, and known to the backend
         self._step_id = 0
 
@@ -102,6 +106,7 @@ class Scheduler:
         the plans, with at most one other plan made in between.
         """
         step = _Step(self.config.max_num_batched_tokens)
+        self._shift_full(step)
         self._schedule_running(step)
         self._admit_waiting(step)
         self._step_id += 1
@@ -113,6 +118,7 @@ class Scheduler:
             kv_operations=tuple(step.kv_operations),
             chunks=tuple(step.chunks.values()),
             num_tokens=self.config.max_num_batched_tokens - step.budget,
+            shifted=tuple(step.shifted),
         )
 
     def commit(self, plan: StepPlan, result: StepResult) -> list[Progress]:
@@ -135,37 +141,32 @@ class Scheduler:
 
     def _append(self, sequence: Sequence, token_id: int, logprobs: TokenLogprobs | None) -> Progress:
         sequence.num_pending -= 1
-        if sequence.max_tokens == 0:  # only the prompt was asked for
-            self.finish(sequence, FinishReason.LENGTH)
-            return Progress(sequence, None, None, FinishReason.LENGTH)
-        sequence.token_ids.append(token_id)
-        sampling = sequence.sampling
-        progress = Progress(sequence, token_id, logprobs)
-        num_output_tokens = sequence.num_output_tokens
-        if num_output_tokens > sampling.min_tokens:
-            if token_id in sampling.stop_token_ids:
-                progress.finish_reason, progress.stop_token_id = FinishReason.STOP, token_id
-            elif token_id in self.config.eos_token_ids and not sampling.ignore_eos:
-                progress.finish_reason = FinishReason.STOP
-        if progress.finish_reason is None:
-            progress.hold_to_format()
-        if progress.finish_reason is None and num_output_tokens >= sequence.max_tokens:
-            progress.finish_reason = FinishReason.LENGTH
+        progress = Progress.by(sequence, token_id, logprobs, self.config.eos_token_ids)
         if progress.finish_reason is not None:
             self.finish(sequence, progress.finish_reason)
+        elif sequence.is_full:
+            self._full.append(sequence)
         return progress
+
+    def _shift_full(self, step: "_Step") -> None:
+        full, self._full = self._full, []
+        for sequence in full:
+            if sequence.status is SequenceStatus.FINISHED:
+                continue
+            if sequence.status is SequenceStatus.RUNNING:
+                self._put_back(sequence)
+            step.shifted.append(sequence.shift())
+            self.num_shifts += 1
 
     def _schedule_running(self, step: "_Step") -> None:
         """Decodes before prefills, each in line. May preempt the last in line, also one already in the step."""
-        decodes, prefills = [], []
+        decodes: list[Sequence] = []
+        prefills: list[Sequence] = []
         for sequence in self._running:
-            if sequence.num_pending and sequence.constraint is not None:
+            if sequence.num_pending and not sequence.may_be_followed:
                 continue
             num_left = len(sequence.token_ids) + sequence.num_pending - sequence.num_scheduled
-            if num_left > 1:
-                prefills.append(sequence)
-            elif not sequence.num_pending or sequence.num_output_tokens + sequence.num_pending < sequence.max_tokens:
-                decodes.append(sequence)  # else the pending token is its last
+            (prefills if num_left > 1 else decodes).append(sequence)
         for sequence in decodes + prefills:
             if sequence.status is not SequenceStatus.RUNNING:  # preempted for one before it
                 continue
@@ -184,15 +185,19 @@ class Scheduler:
         return True
 
     def _preempt(self, sequence: Sequence, step: "_Step") -> None:
-        self._running.remove(sequence)
         if step.take_back(sequence.sequence_id):
             sequence.num_pending -= 1
+        self._put_back(sequence)
+        step.preempted = True
+        self.num_preemptions += 1
+
+    def _put_back(self, sequence: Sequence) -> None:
+        """A running sequence waits again, with nothing computed."""
+        self._running.remove(sequence)
         self.kv_cache.release(sequence.sequence_id)
         sequence.status = SequenceStatus.WAITING
         sequence.num_computed = sequence.num_scheduled = 0
         insort(self._waiting, sequence, key=_rank)
-        step.preempted = True
-        self.num_preemptions += 1
 
     def _admit_waiting(self, step: "_Step") -> None:
         if step.preempted:  # whoever came in now would be thrown out for want of room
@@ -212,14 +217,14 @@ class Scheduler:
 
         A few common tokens (the head of a chat template) are not worth a step's delay.
         """
-        if not self._running or sequence.sampling.prompt_logprobs is not None:
+        if not self._running or sequence.wants_prompt_logprobs:
             return False
         match = self.kv_cache.match(sequence.token_ids)
         saved, uncached = match.num_pending - match.num_cached, sequence.num_tokens - match.num_cached
         return saved >= MIN_DEFERRAL_TOKENS and 2 * saved >= uncached
 
     def _admit(self, sequence: Sequence, step: "_Step") -> bool:
-        reuse = sequence.sampling.prompt_logprobs is None  # a cached token gives no logits
+        reuse = not sequence.wants_prompt_logprobs  # a cached token gives no logits
         num_new = min(sequence.num_tokens, step.budget)
         admission = self.kv_cache.admit(sequence.sequence_id, sequence.token_ids, num_new, reuse=reuse)
         if admission is None:
@@ -247,7 +252,7 @@ class Scheduler:
             start,
             self.kv_cache.placement(sequence_id),
             sample,
-            sequence.sampling.prompt_logprobs is not None and num_known == sequence.num_prompt_tokens > start,
+            sequence.wants_prompt_logprobs and start < sequence.num_prompt_tokens,
             start == num_known,  # follows
             sequence.constraint.allowed if sample and sequence.constraint is not None else None,
         )
@@ -258,12 +263,13 @@ class Scheduler:
 class _Step:
     """A plan in the making."""
 
-    __slots__ = ("budget", "chunks", "kv_operations", "preempted", "started")
+    __slots__ = ("budget", "chunks", "kv_operations", "preempted", "shifted", "started")
 
     def __init__(self, budget: int) -> None:
         self.budget = budget  # tokens left
         self.chunks: dict[int, SequenceChunk] = {}
         self.started: list[SequenceStart] = []
+        self.shifted: list[SequenceShift] = []
         self.kv_operations: list[KVOperation] = []
         self.preempted = False
 

@@ -85,8 +85,7 @@ class SequenceOutput:
     def usage(self) -> Usage:
         """Counts so far."""
         sequence = self.sequence
-        num_prompt_tokens = sequence.num_prompt_tokens
-        return Usage(num_prompt_tokens, len(sequence.token_ids) - num_prompt_tokens, sequence.num_cached)
+        return Usage(sequence.num_prompt_tokens, sequence.num_output_tokens, sequence.num_cached)
 
     def _delta(
         self,

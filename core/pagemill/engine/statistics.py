@@ -52,6 +52,7 @@ class EngineStats(NamedTuple):
     prefix_cache_queries: int  # tokens looked up
     prefix_cache_hits: int  # tokens found
     num_preemptions: int
+    num_shifts: int
     finished: Mapping[str, int]  # by FinishReason
     histograms: Mapping[str, HistogramSnapshot]
 
@@ -110,7 +111,9 @@ class EngineStatistics:
         if usage.completion_tokens > 1:
             observe("request_time_per_output_token_seconds", timings.decode_s / (usage.completion_tokens - 1))
 
-    def snapshot(self, *, num_running: int, num_waiting: int, num_preemptions: int, kv: KVCacheStats) -> EngineStats:
+    def snapshot(
+        self, *, num_running: int, num_waiting: int, num_preemptions: int, num_shifts: int, kv: KVCacheStats
+    ) -> EngineStats:
         return EngineStats(
             num_running=num_running,
             num_waiting=num_waiting,
@@ -121,6 +124,7 @@ class EngineStatistics:
             prefix_cache_queries=self.prefix_cache_queries,
             prefix_cache_hits=self.cached_prompt_tokens,
             num_preemptions=num_preemptions,
+            num_shifts=num_shifts,
             finished=dict(self.finished),
             histograms={name: histogram.snapshot() for name, histogram in self._histograms.items()},
         )

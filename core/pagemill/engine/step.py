@@ -21,6 +21,16 @@ class SequenceStart(NamedTuple):
     sampling: SamplingParams  # seed already made distinct for each of a request's n sequences
 
 
+class SequenceShift(NamedTuple):
+    """A sequence's context was full: the tokens at [num_kept, num_kept + num_dropped) have left it, those after them
+    have moved down, and later chunks compute it anew. A sampler goes on as if nothing had happened.
+    """
+
+    sequence_id: int
+    num_kept: int
+    num_dropped: int
+
+
 class SequenceChunk(NamedTuple):
     """Tokens of one sequence to compute in this step: one when it decodes, more when it prefills.
 
@@ -75,6 +85,7 @@ class StepPlan(NamedTuple):
     kv_operations: tuple[KVOperation, ...] = ()
     chunks: tuple[SequenceChunk, ...] = ()
     num_tokens: int = 0
+    shifted: tuple[SequenceShift, ...] = ()  # none of which is in the step before, if that is still in flight
 
 
 class SampledToken(NamedTuple):

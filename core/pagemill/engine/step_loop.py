@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence as ReadOnlySequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
 
 from pagemill.backends.base import Backend, PipelinedBackend, StepInFlight
 from pagemill.engine.constraint import Constraint
+from pagemill.engine.messages import Cancellation, Message, Restoration, Submission
 from pagemill.engine.progress import Progress
 from pagemill.engine.scheduler import Scheduler
 from pagemill.engine.sequence import Sequence
@@ -30,44 +30,10 @@ from pagemill.engine.step import StepPlan, StepResult
 from pagemill.errors import BackendError
 from pagemill.generation import Delta, FinishReason, GenerationRequest, SamplingParams
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-
 logger = logging.getLogger(__name__)
 
 MAX_SEED_PLUS_ONE = 2**63
 
-
-class Submission(NamedTuple):
-    """A request on its way in. `key` names it in everything that is published."""
-
-    key: int
-    request: GenerationRequest
-    max_tokens: int
-    arrived_at: float  # time.monotonic()
-
-
-class Cancellation(NamedTuple):
-    """The request's client is gone: end what still runs, publish nothing more."""
-
-    key: int
-
-
-class Restoration(NamedTuple):
-    """The KV of a prefix, to be put into the cache. `done` is told of it."""
-
-    token_ids: tuple[int, ...]
-    data: memoryview
-    done: "Future[None]"
-
-
-class Stop:
-    """End everything that runs, close the backend, end the thread."""
-
-    __slots__ = ()
-
-
-Message = Submission | Cancellation | Restoration | Stop
 Publish = Callable[[list[tuple[int, Delta]]], None]
 
 
@@ -120,6 +86,7 @@ class StepLoop:
             num_running=self._scheduler.num_running,
             num_waiting=self._scheduler.num_waiting + self._inbox.qsize(),
             num_preemptions=self._scheduler.num_preemptions,
+            num_shifts=self._scheduler.num_shifts,
             kv=self._scheduler.kv_cache.stats(),
         )
 
@@ -187,7 +154,8 @@ class StepLoop:
                 request.request_id,
                 request.prompt_token_ids,
                 sampling,
-                max_tokens=submission.max_tokens,
+                max_tokens=submission.room.max_tokens,
+                window=submission.room.window,
                 priority=request.priority,
                 constraint=self._constraint(request, sampling),
             )

@@ -39,7 +39,7 @@ def snapshot(statistics: EngineStatistics, *, used: int = 0) -> EngineStats:
     kv = KVCacheStats(
         total_tokens=200, free_tokens=200 - used, cached_tokens=0, used_tokens=used, unfilled_tokens=used // 4
     )
-    return statistics.snapshot(num_running=2, num_waiting=3, num_preemptions=4, kv=kv)
+    return statistics.snapshot(num_running=2, num_waiting=3, num_preemptions=4, num_shifts=5, kv=kv)
 
 
 def test_requests_are_counted_by_how_they_ended(serve: Serve) -> None:
@@ -96,6 +96,7 @@ def test_gauges_say_what_the_snapshot_says() -> None:
     assert read(samples, "num_requests_running") == 2
     assert read(samples, "num_requests_waiting") == 3
     assert read(samples, "num_preemptions_total") == 4
+    assert read(samples, "context_shifts_total") == 5
 
 
 def test_histogram_buckets_are_cumulative_and_end_in_infinity() -> None:

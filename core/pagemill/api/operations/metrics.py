@@ -105,6 +105,7 @@ def _counters(snapshots: Snapshots) -> Iterator[Metric]:
         ("prefix_cache_queries", "Tokens looked up in the prefix cache.", lambda stats: stats.prefix_cache_queries),
         ("prefix_cache_hits", "Tokens found in the prefix cache.", lambda stats: stats.prefix_cache_hits),
         ("num_preemptions", "Sequences that were preempted.", lambda stats: stats.num_preemptions),
+        ("context_shifts", "Times that a full context dropped its older half.", lambda stats: stats.num_shifts),
     )
     for stem, text, read in readings:
         family = CounterMetricFamily(PREFIX + stem, text, labels=LABELS)

@@ -1,9 +1,9 @@
 """A scripted backend: no model, no memory, exact control. For tests and load tests of every room above it.
 
 Its tokenizer is bytes with a few special tokens. What a sequence says is a function of its prompt; the distribution
-around that script (or without one) is a fixed pseudo-random one, a function of the last tokens, so sampling, penalties,
-logprobs and seeds behave as with a model. It checks every plan against the laws of a step and fails loudly. May not
-import another backend or anything heavy.
+around that script (or without one) is a fixed pseudo-random one, a function of the context's length and last tokens, so
+sampling, penalties, logprobs, seeds and context shifts behave as with a model. It checks every plan against the laws of
+a step and fails loudly. May not import another backend or anything heavy.
 """
 
 import random
@@ -141,6 +141,8 @@ class FakeBackend:
         for start in plan.started:
             assert start.sequence_id not in self._states, f"sequence {start.sequence_id} started twice"
             self._states[start.sequence_id] = self._new_state(start)
+        for shift in plan.shifted:
+            del self._states[shift.sequence_id].context[shift.num_kept : shift.num_kept + shift.num_dropped]
         reason = self._fail_on(plan) if self._fail_on else None
         if reason is not None:
             raise BackendError(reason)
@@ -189,9 +191,10 @@ class FakeBackend:
             state = self._states[chunk.sequence_id]
             end = chunk.start + chunk.num_tokens
             known = not chunk.follows
-            assert state.tokens(chunk.start, end) == list(chunk.token_ids) or not known, "not the sequence's own tokens"
+            own = state.context[chunk.start : end]
+            assert own == list(chunk.token_ids) or not known, "not the sequence's own tokens"
             assert known or (self.pipelined and chunk.token_ids == [] and chunk.sample), "only a decode may follow"
-            assert chunk.sample == (end == state.num_tokens), "only the last token gives the next"
+            assert chunk.sample == (end == len(state.context)), "only the last token gives the next"
             assert chunk.allowed is None or (chunk.sample and known), "a format's tokens depend on all that was said"
             assert self._kv == "resident" or len(chunk.placement) * BLOCK_SIZE >= end, "no room for the chunk's KV"
 
@@ -206,7 +209,7 @@ class FakeBackend:
             token_id = choose(adjusted(raw_logits(state, wanted), state, chunk.allowed), state)
         if sampling.logprobs is not None:
             logprobs = token_logprobs(raw_logits(state, wanted), token_id, sampling.logprobs)
-        state.outputs.append(token_id)
+        state.say(token_id)
         return SampledToken(chunk.sequence_id, token_id, logprobs)
 
     def _wanted(self, state: SequenceState) -> int | None:

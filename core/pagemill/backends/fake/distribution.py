@@ -25,6 +25,14 @@ class SequenceState:
     script: Sequence[int] | None
     random: random.Random
     outputs: list[int] = field(default_factory=list)
+    context: list[int] = field(init=False)  # prompt and outputs, but for what was dropped from it
+
+    def __post_init__(self) -> None:
+        self.context = list(self.prompt)
+
+    def say(self, token_id: int) -> None:
+        self.outputs.append(token_id)
+        self.context.append(token_id)
 
     @property
     def num_tokens(self) -> int:
@@ -45,13 +53,13 @@ def is_plain(sampling: SamplingParams) -> bool:
 
 def hashed_logits(tokens: Sequence[int]) -> list[float]:
     """A fixed pseudo-random logit in [0, 8) for every token of the vocabulary, by what stands before."""
-    seed = hashlib.blake2b(repr(tuple(tokens[-8:])).encode(), digest_size=8).digest()
+    seed = hashlib.blake2b(repr((len(tokens), *tokens[-8:])).encode(), digest_size=8).digest()
     source = random.Random(seed)
     return [source.random() * 8.0 for _ in range(VOCAB_SIZE)]
 
 
 def raw_logits(state: SequenceState, wanted: int | None) -> list[float]:
-    logits = hashed_logits([*state.prompt, *state.outputs])
+    logits = hashed_logits(state.context)
     if wanted is not None:
         logits[wanted] = SCRIPT_LOGIT
     return logits
