@@ -4,6 +4,7 @@ import argparse
 
 import pytest
 
+from pagemill.cli.failure import CommandError
 from pagemill.cli.server_address import api_key, server_address
 
 
@@ -36,6 +37,13 @@ def test_the_variables_that_a_server_reads_lead_to_it(environment: dict[str, str
 )
 def test_the_flag_wins(given: str, address: str) -> None:
     assert server_address(arguments(given), {"PAGEMILL_HOST": "other"}) == address
+
+
+@pytest.mark.parametrize("given", ["foo://gpu", "http://[::1", "http://gpu:port", "gpu:70000", "gpu:0"])
+def test_what_is_no_address_is_refused_by_itself(given: str) -> None:
+    with pytest.raises(CommandError, match="is no server address: ") as refused:
+        server_address(arguments(given), {})
+    assert given in str(refused.value)
 
 
 def test_the_key_comes_from_the_flag_or_is_the_first_of_the_variable() -> None:

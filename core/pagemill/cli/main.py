@@ -33,7 +33,7 @@ class Verb(NamedTuple):
 
 
 VERBS = (
-    Verb("serve", "serve a model over HTTP (OpenAI's and Ollama's API)"),
+    Verb("serve", "serve models over HTTP (OpenAI's, Ollama's and Anthropic's API)"),
     Verb("run", "chat with a model, or answer one prompt"),
     Verb("list", "list the models of a running server"),
     Verb("show", "show what a model is"),
@@ -65,9 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), EXIT_FAILED)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has enough of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else what is left fails once more at the exit
+        # A broken pipe needs no word: whoever read our output has enough of it.
+        return EXIT_FAILED if isinstance(error, BrokenPipeError) else _fail(str(error), EXIT_FAILED)
     return code
 
 

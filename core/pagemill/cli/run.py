@@ -10,6 +10,7 @@ from typing import Any
 from pagemill.cli.answering import answer
 from pagemill.cli.conversation import Conversation
 from pagemill.cli.endpoint import open_endpoint
+from pagemill.cli.failure import CommandError
 from pagemill.cli.flags import ENGINE_SETTINGS, add_settings_flags, given_settings
 from pagemill.cli.loading import load
 from pagemill.cli.logs import configure_logging
@@ -49,10 +50,16 @@ def _check_keep_alive(value: str | None) -> None:
 
 def _prompt(words: list[str]) -> str | None:
     """What to answer: piped text, then the arguments. None: chat."""
-    piped = "" if sys.stdin.isatty() else sys.stdin.read().rstrip("\n")
-    if not words and sys.stdin.isatty() and sys.stdout.isatty():
+    is_piped = sys.stdin is not None and not sys.stdin.isatty()  # None if it is closed
+    if not words and sys.stdin is not None and not is_piped and sys.stdout.isatty():
         return None
-    return " ".join(part for part in (piped, *words) if part)
+    try:
+        piped = sys.stdin.read().rstrip("\n") if is_piped else ""
+        prompt = " ".join(part for part in (piped, *words) if part)
+        prompt.encode()
+    except UnicodeError as error:
+        raise CommandError(f"the prompt is no text in {sys.getfilesystemencoding()}: {error}") from error
+    return prompt
 
 
 async def _run(arguments: argparse.Namespace, prompt: str | None) -> None:

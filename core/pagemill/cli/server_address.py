@@ -15,6 +15,7 @@ from pagemill.cli.failure import CommandError
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 11434
 UNIX = "unix:"
+SCHEMES = {"http": 80, "https": 443}  # and their ports
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a server that listens everywhere can be reached
 PROBE_TIMEOUT_S = 1.0
 
@@ -52,9 +53,22 @@ def server_access(arguments: argparse.Namespace) -> ServerAccess:
 
 
 def server_address(arguments: argparse.Namespace, environment: Mapping[str, str] | None = None) -> str:
-    """`http://HOST:PORT`, `https://...` or `unix:PATH`, without a slash at the end."""
-    environment = os.environ if environment is None else environment
-    given: str | None = arguments.server
+    """`http://HOST:PORT`, `https://...` or `unix:PATH`, without a slash at the end.
+
+    Raises:
+        CommandError: it is none of these.
+    """
+    address = _found_address(arguments.server, os.environ if environment is None else environment)
+    try:
+        is_right = address.startswith(UNIX) or (urlsplit(address).scheme in SCHEMES and urlsplit(address).port != 0)
+    except ValueError as error:
+        raise CommandError(f"{address!r} is no server address: {error}") from error
+    if not is_right:
+        raise CommandError(f"{address!r} is no server address: it must be http://HOST:PORT, https:// or unix:PATH")
+    return address
+
+
+def _found_address(given: str | None, environment: Mapping[str, str]) -> str:
     if given:
         return _with_scheme(given)
     if environment.get("PAGEMILL_UDS"):
@@ -82,11 +96,8 @@ def listens(address: str) -> bool:
             return probe.connect_ex(unix_path(address)) == 0
     url = urlsplit(address)
     try:
-        port = url.port or (443 if url.scheme == "https" else 80)
-        with socket.create_connection((url.hostname or "", port), PROBE_TIMEOUT_S):
+        with socket.create_connection((url.hostname or "", url.port or SCHEMES[url.scheme]), PROBE_TIMEOUT_S):
             return True
-    except ValueError as error:
-        raise CommandError(f"{address!r} is no server address: {error}") from error
     except OSError:
         return False
 
