@@ -80,7 +80,7 @@ async def test_a_seed_goes_on_across_shifts_and_every_token_counts(open_engine: 
 @pytest.mark.parametrize("last_n", [None, 60])
 async def test_penalties_look_back_on_what_was_dropped(open_engine: OpenEngine, last_n: int | None) -> None:
     engine = await open_engine()
-    penalties = {"presence_penalty": 1.1, "frequency_penalty": 0.7, "penalty_last_n": last_n}
+    penalties: dict[str, Any] = {"presence_penalty": 1.1, "frequency_penalty": 0.7, "penalty_last_n": last_n}
     request = ask(engine, logprobs=engine.tokenizer.vocab_size, max_tokens=110, **penalties)
     output: list[int] = []
     for entry in entries(await run(engine, request)):

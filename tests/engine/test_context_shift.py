@@ -65,6 +65,14 @@ def test_what_is_said_after_a_shift_is_what_the_tokens_left_ask_for(kv: str, bud
     assert fresh.said[0] == rig.said[0][2:6]
 
 
+def test_logprobs_of_the_prompt_are_not_computed_again() -> None:
+    rig = Rig.build(FakeBackend())
+    rig.add(0, b"0123456789", max_tokens=20, window=WINDOW, prompt_logprobs=1)
+    plans = rig.run()
+    assert len(shifts(plans)) == 4
+    assert [chunk.prompt_logprobs for plan in plans for chunk in plan.chunks] == [True] + [False] * 19
+
+
 def test_a_step_in_flight_is_waited_for_when_its_token_fills_the_context() -> None:
     rig = Rig.build(FakeBackend(pipelined=True))
     rig.add(0, b"0123456789", max_tokens=4, window=WINDOW)
