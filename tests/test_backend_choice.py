@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pagemill.backend_choice import estimate_memory, load_backend
+from pagemill.backends.fake import FakeBackend
 from pagemill.backends.gguf.options import GGUFOptions
 from pagemill.settings import Settings
 from pagemill.store.model_defaults import ModelDefaults
@@ -67,7 +68,12 @@ def test_what_the_settings_leave_open_is_as_the_parameters_say(
     path: Path, settings: dict[str, Any], expected: tuple[int, int, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[GGUFOptions] = []
-    monkeypatch.setattr("pagemill.backends.gguf.loading.load_gguf", lambda path, options: asked.append(options))
+
+    def load(path: Path, options: GGUFOptions) -> FakeBackend:
+        asked.append(options)
+        return FakeBackend()
+
+    monkeypatch.setattr("pagemill.backends.gguf.loading.load_gguf", load)
     load_backend(reference(path, num_thread=2, num_batch=64, use_mmap=False), Settings(model="tiny", **settings))
     (options,) = asked
     assert (options.threads, options.max_num_batched_tokens, options.mmap) == expected
@@ -79,3 +85,16 @@ def test_parameters_without_effect_are_named_in_the_log(path: Path, caplog: pyte
         assert caplog.text == ""
         context_of(reference(path, num_gpu=1, mirostat=2, num_ctx=256))
     assert "of no effect among the parameters of tiny: num_gpu, mirostat" in caplog.text
+
+
+def test_what_a_model_without_a_chat_template_cannot_use_is_named_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bare = gguf_reference(TinyModel(sentencepiece=True).write(tmp_path / "bare.gguf"), ["bare"])
+    settings = Settings(model="bare", max_num_seqs=1, max_model_len=64, threads=1)
+    with caplog.at_level(logging.WARNING):
+        load_backend(replace(bare, defaults=ModelDefaults(parameters={"top_k": 1})), settings).close()
+        assert caplog.text == ""
+        load_backend(replace(bare, defaults=ModelDefaults(has_go_template=True, system="Be Mario.")), settings).close()
+    unplaced = "its template, which is written for Ollama and its system prompt"
+    assert f"chats will be refused: the GGUF file of bare has no chat template for {unplaced}" in caplog.text

@@ -67,8 +67,10 @@ def load_backend(reference: ModelReference, settings: Settings) -> "Backend | Em
     if kind == "gguf":
         from pagemill.backends.gguf.loading import load_gguf
 
-        _warn_of_parameters(reference)
-        return load_gguf(reference.path, _gguf_options(reference, settings))
+        loaded = load_gguf(reference.path, _gguf_options(reference, settings))
+        if reference.defaults is not None:
+            _warn_of_defaults(reference.name, reference.defaults, loaded, settings)
+        return loaded
     _prepare_for_torch()
     try:
         from pagemill.backends.paged.loading import load_paged
@@ -125,10 +127,14 @@ def _warn_of_settings_for_others(kind: str, settings: Settings) -> None:
             logger.warning("of no effect on the %s backend, they are for %s: %s", kind, other, ", ".join(unused))
 
 
-def _warn_of_parameters(reference: ModelReference) -> None:
-    ignored = () if reference.defaults is None else reference.defaults.without_effect()
-    if ignored:
-        logger.warning("of no effect among the parameters of %s: %s", reference.name, ", ".join(ignored))
+def _warn_of_defaults(name: str, defaults: "ModelDefaults", loaded: "Backend | Embedder", settings: Settings) -> None:
+    from pagemill.backends.embedder import Embedder
+
+    if ignored := defaults.without_effect():
+        logger.warning("of no effect among the parameters of %s: %s", name, ", ".join(ignored))
+    is_placed = isinstance(loaded, Embedder) or (loaded.info.chat_template or settings.chat_template) is not None
+    if not is_placed and (unplaced := defaults.without_place()):
+        logger.warning("chats will be refused: the GGUF file of %s has no chat template for %s", name, unplaced)
 
 
 def backend_kind(model_format: str, settings: Settings) -> str:

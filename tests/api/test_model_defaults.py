@@ -213,3 +213,26 @@ def test_no_limit_of_the_models_is_the_context(serve: Serve, num_predict: int) -
     small = serve(backend, reference=replace(fake_reference(), defaults=defaults))
     usage = small.post("/v1/completions", {"prompt": "Hello"}).json()["usage"]
     assert usage["total_tokens"] == 200
+
+
+@in_every_dialect
+@pytest.mark.parametrize(
+    "defaults",
+    [ModelDefaults(has_go_template=True), ModelDefaults(system="Be Mario."), ModelDefaults(messages=EXAMPLES)],
+    ids=["template", "system", "messages"],
+)
+def test_what_a_model_without_a_chat_template_cannot_use_is_told_of(
+    serve: Serve, ask: Ask, defaults: ModelDefaults
+) -> None:
+    bare = serve(FakeBackend(chat_template=None), reference=replace(fake_reference(), defaults=defaults))
+    refused = ask(bare, "Hello")
+    assert refused.status_code == 400
+    assert '"fake\\" does not support chat: its GGUF file has no chat template, so its ' in refused.text
+
+
+def test_a_raw_prompt_needs_no_chat_template(serve: Serve) -> None:
+    defaults = ModelDefaults(has_go_template=True, system="Be Mario.")
+    bare = serve(FakeBackend(chat_template=None), reference=replace(fake_reference(), defaults=defaults))
+    answer = bare.post("/api/generate", {"model": "fake", "prompt": "Hello", "raw": True, "stream": False})
+    assert answer.json()["done"]
+    assert bare.post("/v1/completions", {"prompt": "Hello"}).status_code == 200

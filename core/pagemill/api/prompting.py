@@ -66,6 +66,7 @@ async def render_messages(
     if model.embeds:
         raise UnsupportedParameterError(f'"{model.name}" does not support chat', param="model")
     if template is None:
+        check_places(model, model.name)
         raise InvalidRequestError(
             f"The model {model.name!r} has no chat template; use completions, or start the server with --chat-template."
         )
@@ -81,6 +82,17 @@ async def render_messages(
 
     num_characters = sum(len(str(message.get("content") or "")) for message in messages)
     return render() if num_characters < LONG_TEXT else await asyncio.to_thread(render)
+
+
+def check_places(model: "LoadedModel", name: str) -> None:
+    """Raises UnsupportedParameterError if the model was given what only a chat template has a place for, but none."""
+    unplaced = "" if model.reference.defaults is None else model.reference.defaults.without_place()
+    if model.chat_template is None and unplaced:
+        raise UnsupportedParameterError(
+            f'"{name}" does not support chat: its GGUF file has no chat template, so {unplaced} can\'t be used; send'
+            " raw prompts, or start the server with --chat-template",
+            param="model",
+        )
 
 
 def thinking_variables(think: bool | str | None) -> dict[str, Any]:

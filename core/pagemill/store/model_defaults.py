@@ -23,13 +23,22 @@ class ModelDefaults:
     parameters: Mapping[str, object] = field(default_factory=dict)  # Ollama's options; unknown ones are among them
     messages: Messages = ()  # that stand before a conversation's own: role and content
     licenses: tuple[Path, ...] = ()  # the files
-    has_go_template: bool = False  # a template for Ollama alone: here the weights' own is used
+    has_go_template: bool = False  # for chats, in a language that is Ollama's alone: here the weights' own is used
     parent: str = ""  # the model that it was made from
 
     def count(self, name: str) -> int | None:
         """A parameter that is a number above 0. Others leave it open."""
         value = self.parameters.get(name)
         return value if isinstance(value, int) and value > 0 else None
+
+    def without_place(self) -> str:
+        """What of it a model without a chat template has no place for; empty if there is nothing."""
+        given = {
+            "its template, which is written for Ollama": self.has_go_template,
+            "its system prompt": self.system,
+            "its messages": self.messages,
+        }
+        return " and ".join(name for name, value in given.items() if value)
 
     def without_effect(self) -> list[str]:
         """The names of parameters that change nothing here."""

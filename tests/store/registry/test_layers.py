@@ -29,7 +29,7 @@ def test_each_kind_is_read(tmp_path: Path) -> None:
         tmp_path,
         "tiny",
         GGUF,
-        template=b"{{ .Prompt }}",
+        template=b"[INST] {{ .Prompt }} [/INST]",
         system="You are Märio.\n".encode(),
         params=b'{"num_ctx": 4096, "temperature": 1, "stop": ["<|end|>"], "mirostat": 2, "seed": null}',
         messages=b'[{"role": "user", "content": "Hi"}, {"role": "assistant"}]',
@@ -50,6 +50,24 @@ def test_where_a_model_came_from_is_known(tmp_path: Path) -> None:
     manifest["layers"][0]["from"] = "llama3.2:3b"
     path.write_text(json.dumps(manifest))
     assert read(tmp_path) == ModelDefaults(parent="llama3.2:3b")
+
+
+@pytest.mark.parametrize(
+    ("template", "is_for_chats"),
+    [
+        ("{{ .Prompt }}", False),
+        ("{{- if .Suffix }}<PRE> {{ .Prompt }} <SUF>{{ .Suffix }} <MID>\n{{- else }}{{ .Prompt }}\n{{- end }}", False),
+        ("{{- range .Messages }}<|im_start|>{{ .Role }}{{ end }}", True),
+        ("{{- if .Suffix }}<PRE>{{ .Suffix }}{{- else }}[INST] {{ .Prompt }} [/INST]{{- end }}", True),
+    ],
+)
+def test_a_template_that_leaves_prompts_as_they_are_is_none_for_chats(
+    tmp_path: Path, template: str, is_for_chats: bool
+) -> None:
+    write_model(tmp_path, "tiny", GGUF, template=template.encode())
+    defaults = read(tmp_path)
+    assert defaults is not None
+    assert defaults.has_go_template is is_for_chats
 
 
 def test_empty_layers_say_nothing(tmp_path: Path) -> None:

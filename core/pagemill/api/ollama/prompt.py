@@ -14,7 +14,15 @@ from pagemill.api.answer_reader import AnswerReader
 from pagemill.api.model_defaults import opened
 from pagemill.api.ollama.messages import template_messages
 from pagemill.api.ollama.requests import ChatRequest, GenerateRequest
-from pagemill.api.prompting import check_capabilities, encode, encode_infill, lacks, render_messages, thinking_variables
+from pagemill.api.prompting import (
+    check_capabilities,
+    check_places,
+    encode,
+    encode_infill,
+    lacks,
+    render_messages,
+    thinking_variables,
+)
 from pagemill.api.structured_output import compiled
 from pagemill.api.tools import ToolUse
 from pagemill.api.truncation import Messages, truncated_length, without_oldest
@@ -90,6 +98,7 @@ async def chat_prompt(body: ChatRequest, options: Options, tool_use: ToolUse, mo
     """
     template = model.chat_template
     if template is None:
+        check_places(model, body.model)
         raise lacks(body.model, "chat", "messages")
     check_capabilities(model, body.model, tools=body.uses_tools, thinking=body.uses_thinking)
     messages = opened(model, template_messages(body.messages or []))
@@ -123,6 +132,8 @@ async def generate_prompt(body: GenerateRequest, options: Options, model: "Loade
     if body.suffix:
         return await _infill_prompt(body, body.suffix, options, model)
     check_capabilities(model, body.model, tools=None, thinking="think" if body.think else None)
+    if not body.raw:
+        check_places(model, body.model)
     context = _checked(body.context or [], model.tokenizer.vocab_size)
     uses_template = not body.raw and model.chat_template is not None
     if uses_template:

@@ -5,6 +5,7 @@ Owns no state. May not import HTTP, an engine or a backend.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from pagemill.store.registry.names import ModelName
 
 KINDS = frozenset({"system", "params", "messages", "license", "template"})
 MAX_LAYER_BYTES = 4 * 2**20
+ACTION = re.compile(r"\{\{.*?\}\}", re.DOTALL)
+WITH_SUFFIX = re.compile(r"\{\{-? *if \.Suffix *-?\}\}.*?\{\{-? *else *-?\}\}", re.DOTALL)
 
 
 class Additions(NamedTuple):
@@ -43,7 +46,7 @@ def read_defaults(models_dir: Path, name: ModelName, manifest: Manifest) -> Mode
             parameters=_parameters(models_dir, manifest),
             messages=checked_messages(_json(_last(models_dir, manifest, "messages"), [])),
             licenses=tuple(blobs.path_of(models_dir, layer.digest) for layer in manifest.of_kind("license")),
-            has_go_template=bool(manifest.of_kind("template")),
+            has_go_template=_is_for_chats(template_of(models_dir, manifest)),
             parent=parent,
         )
     except (InvalidRequestError, ValueError, RecursionError) as error:
@@ -74,6 +77,11 @@ def with_additions(models_dir: Path, manifest: Manifest, added: Additions) -> Ma
     if added.messages:
         layers = _replaced(layers, _written(models_dir, "messages", _as_json(added.messages)))
     return manifest if layers == manifest.layers else Manifest.of(manifest.config, layers)
+
+
+def _is_for_chats(template: str) -> bool:
+    """Whether a Go template puts anything around a prompt. What it does with a suffix is no matter of chats."""
+    return bool(ACTION.sub("", WITH_SUFFIX.sub("", template)).strip())
 
 
 def _replaced(layers: tuple[Layer, ...], by: Layer) -> tuple[Layer, ...]:
