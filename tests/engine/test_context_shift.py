@@ -69,7 +69,7 @@ def test_logprobs_of_the_prompt_are_not_computed_again() -> None:
     rig = Rig.build(FakeBackend())
     rig.add(0, b"0123456789", max_tokens=20, window=WINDOW, prompt_logprobs=1)
     plans = rig.run()
-    assert len(shifts(plans)) == 4
+    assert len(shifts(plans)) == 5
     assert [chunk.prompt_logprobs for plan in plans for chunk in plan.chunks] == [True] + [False] * 19
 
 
