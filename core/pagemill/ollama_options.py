@@ -22,7 +22,9 @@ FLOATS = frozenset(
 )
 LOAD_INTEGERS = frozenset({"num_batch", "num_gpu", "main_gpu", "num_thread"})
 LOAD_BOOLEANS = frozenset({"use_mmap"})
+BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 OF_GENERATIONS = INTEGERS | FLOATS | {"stop"}
+ALL = OF_GENERATIONS | LOAD_INTEGERS | LOAD_BOOLEANS
 OF_LOADING = frozenset({"num_ctx", "num_batch", "num_thread", "use_mmap"})  # those that a model can be loaded by
 OPTION_OF_FIELD = {"repetition_penalty": "repeat_penalty", "max_tokens": "num_predict"}
 
@@ -126,6 +128,27 @@ def typed_options(given: Mapping[str, object], *, max_stop: int | None = None) -
         elif name == "stop":
             values[name] = _strings(name, value, max_stop)
     return values
+
+
+def parameter_of_text(name: str, text: str) -> object:
+    """A value as people write it, in the type of the option; a list of one for an option that has several.
+
+    Raises:
+        InvalidRequestError: there is no such option, or the text is no such value; names both.
+    """
+    if name == "stop":
+        return [text]
+    if name in LOAD_BOOLEANS:
+        if text.lower() not in BOOLEANS:
+            raise InvalidRequestError(f"{name} is true or false, got {text!r}", param=name)
+        return BOOLEANS[text.lower()]
+    if name not in INTEGERS | LOAD_INTEGERS | FLOATS:
+        raise InvalidRequestError(f"unknown parameter {name!r}; there are {', '.join(sorted(ALL))}", param=name)
+    try:
+        return float(text) if name in FLOATS else int(text)
+    except ValueError as error:
+        kind = "a number" if name in FLOATS else "an integer"
+        raise InvalidRequestError(f"{name} is {kind}, got {text!r}", param=name) from error
 
 
 def of_generations(values: Mapping[str, object]) -> dict[str, object]:

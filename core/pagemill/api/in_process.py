@@ -18,7 +18,8 @@ class InProcessTransport(httpx.AsyncBaseTransport):
         self._app = app
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        exchange = _Exchange(self._app, _scope(request), await request.aread())
+        assert isinstance(request.stream, httpx.AsyncByteStream)  # as of every request of an asynchronous client
+        exchange = _Exchange(self._app, _scope(request), request.stream)
         try:
             start = await exchange.next_message()
         except BaseException:
@@ -47,8 +48,8 @@ def _scope(request: httpx.Request) -> Scope:
 class _Exchange(httpx.AsyncByteStream):
     """One request's run of the app. Closing it before its end is the client going away."""
 
-    def __init__(self, app: ASGIApp, scope: Scope, body: bytes) -> None:
-        self._request: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    def __init__(self, app: ASGIApp, scope: Scope, body: httpx.AsyncByteStream) -> None:
+        self._request: AsyncIterator[Message] = _request_messages(body)
         self._gone = asyncio.Event()
         self._messages: asyncio.Queue[Message | None] = asyncio.Queue()  # None: the app returned or raised
         self._running = asyncio.create_task(self._run(app, scope))
@@ -60,8 +61,8 @@ class _Exchange(httpx.AsyncByteStream):
             self._messages.put_nowait(None)
 
     async def _receive(self) -> Message:
-        if self._request:
-            return self._request.pop()
+        async for message in self._request:
+            return message
         await self._gone.wait()
         return {"type": "http.disconnect"}
 
@@ -86,3 +87,9 @@ class _Exchange(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         self._gone.set()
         await asyncio.wait([self._running])
+
+
+async def _request_messages(body: httpx.AsyncByteStream) -> AsyncIterator[Message]:
+    async for piece in body:
+        yield {"type": "http.request", "body": piece, "more_body": True}
+    yield {"type": "http.request", "body": b"", "more_body": False}

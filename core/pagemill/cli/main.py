@@ -38,6 +38,7 @@ VERBS = (
     Verb("list", "list the models of a running server"),
     Verb("show", "show what a model is"),
     Verb("pull", "fetch a model from a registry"),
+    Verb("create", "make a model of a Modelfile"),
     Verb("cp", "give a model that was pulled a second name"),
     Verb("rm", "delete models that were pulled"),
     Verb("ps", "list the models that are loaded in a running server"),

@@ -1,4 +1,6 @@
-"""How far a pull is, for who waits: bars on a terminal, else each step once. Owns no state beyond one pull."""
+"""How far a pull is, or the making of a model, for who waits: bars on a terminal, else each step once. Owns no state
+beyond one of them.
+"""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +14,7 @@ Show = Callable[[dict[str, Any]], None]
 
 @contextmanager
 def pull_progress() -> Iterator[Show]:
-    """What shows a status, as /api/pull tells it."""
+    """What shows a status, as /api/pull and /api/create tell it."""
     if sys.stderr.isatty():
         with _bars() as show:
             yield show
@@ -34,7 +36,7 @@ def _lines() -> Show:
 
 @contextmanager
 def _bars() -> Iterator[Show]:
-    """A bar for each blob; the other steps are lines."""
+    """A bar for each step that tells of a blob; the others are lines."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -44,12 +46,12 @@ def _bars() -> Iterator[Show]:
         bars: dict[str, Any] = {}
 
         def show(status: dict[str, Any]) -> None:
-            digest = status.get("digest")
-            if digest is None:
-                progress.console.print(status["status"], highlight=False)
+            step = status["status"]
+            if "digest" not in status:
+                progress.console.print(step, highlight=False)
                 return
-            if digest not in bars:
-                bars[digest] = progress.add_task(status["status"], total=status["total"])
-            progress.update(bars[digest], completed=status.get("completed", 0))
+            if step not in bars:
+                bars[step] = progress.add_task(step, total=status["total"])
+            progress.update(bars[step], completed=status.get("completed", 0))
 
         yield show

@@ -5,7 +5,7 @@ Owns one httpx client. Every failure becomes a `CommandError` that a user can ac
 
 import json
 import ssl
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -87,6 +87,18 @@ class ServerClient:
         """For what is answered by nothing but success."""
         await self._request(method, path, body)
 
+    async def has(self, path: str) -> bool:
+        """Whether there is something."""
+        try:
+            await self._request("HEAD", path, None)
+        except NotFoundOnServerError:
+            return False
+        return True
+
+    async def upload(self, path: str, content: AsyncIterable[bytes], num_bytes: int) -> None:
+        """A body that is sent while it is read."""
+        await self._request("POST", path, content, {"content-length": str(num_bytes)})
+
     async def stream(self, path: str, body: Mapping[str, object]) -> AsyncGenerator[dict[str, Any], None]:
         """The objects of an NDJSON answer, as they come. Closing it early closes the connection, which aborts."""
         try:
@@ -102,9 +114,16 @@ class ServerClient:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
-    async def _request(self, method: str, path: str, body: Mapping[str, object] | None) -> httpx.Response:
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | AsyncIterable[bytes] | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        given: dict[str, Any] = {"content": body} if isinstance(body, AsyncIterable) else {"json": body}
         try:
-            response = await self._client.request(method, path, json=body)
+            response = await self._client.request(method, path, headers=headers, **given)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         if response.is_error:
