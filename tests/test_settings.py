@@ -135,6 +135,26 @@ def test_a_file_that_is_not_toml_is_an_error_that_names_it(tmp_path: Path) -> No
         load_settings({"config": str(path)}, NOTHING)
 
 
+def test_a_file_that_is_not_utf_8_is_an_error_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "latin.toml"
+    path.write_bytes(b'host = "caf\xe9"')
+    with pytest.raises(SettingsError, match=r"latin\.toml is not valid TOML: .* 0xe9"):
+        load_settings({"config": str(path)}, NOTHING)
+
+
+def test_one_text_in_the_file_is_a_list_of_one(tmp_path: Path) -> None:
+    path = tmp_path / "one.toml"
+    path.write_text('api_key = "a,b"\n')
+    assert load_settings({"config": str(path)}, NOTHING).api_key == ("a,b",)
+
+
+def test_what_is_no_list_is_told_so(tmp_path: Path) -> None:
+    path = tmp_path / "number.toml"
+    path.write_text("served_model_name = 5\n")
+    with pytest.raises(SettingsError, match=r"number\.toml: Input should be a valid list, got 5$"):
+        load_settings({"config": str(path)}, NOTHING)
+
+
 def test_a_file_that_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"can't read the settings file .*absent\.toml"):
         load_settings({"config": str(tmp_path / "absent.toml")}, NOTHING)

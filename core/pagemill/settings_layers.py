@@ -50,7 +50,8 @@ def load_settings(
         values[name], sources[name] = value, source
     if config:
         for name, value in _read_toml(Path(config)).items():
-            values[name], sources[name] = value, f"{name} in {config}"
+            is_one_of_list = isinstance(value, str) and name in fields(Settings) and is_list(name)
+            values[name], sources[name] = [value] if is_one_of_list else value, f"{name} in {config}"
     for name, value in _read_environment(environment).items():
         values[name], sources[name] = value, ENVIRONMENT_PREFIX + name.upper()
     for name, value in given.items():
@@ -74,7 +75,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
             return tomllib.load(file)
     except OSError as error:
         raise SettingsError(f"can't read the settings file {path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"the settings file {path} is not valid TOML: {error}") from error
 
 
@@ -105,5 +106,5 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
             lines.append(f"{source}: there is no such setting")
         else:
             got = "" if name in SECRETS else f", got {item['input']!r}"
-            lines.append(f"{source}: {item['msg']}{got}")
+            lines.append(f"{source}: {item['msg'].replace('tuple', 'list')}{got}")
     return "; ".join(lines)
