@@ -77,6 +77,8 @@ def test_show_prints_sections_or_parts_or_json(pagemill: Command, flags: tuple[s
     assert "  Capabilities\n    completion" in text
     assert pagemill("show", "fake", "--template", *flags).out.startswith("{% for message in messages %}")
     assert '"<|im_end|>"' in pagemill("show", "fake", "--parameters", *flags).out
+    assert "\nFROM fake:latest\n" in pagemill("show", "fake", "--modelfile", *flags).out
+    assert [pagemill("show", "fake", part, *flags).out for part in ("--system", "--license")] == ["\n", "\n"]
     parsed = json.loads(pagemill("show", "fake", "--json", *flags).out)
     assert parsed["details"]["format"] == "fake"
     assert "Metadata" in pagemill("show", "fake", "--verbose", *flags).out

@@ -17,13 +17,13 @@ def write_model_card(shown: Mapping[str, Any], *, verbose: bool = False) -> None
     if verbose:
         _write_section("Metadata", [(name, _cut(value)) for name, value in shown["model_info"].items()])
     if shown.get("system"):
-        _write_section("System", [(shown["system"], "")])
+        _write_section("System", [(line, "") for line in shown["system"].strip().splitlines()])
     if shown.get("license"):
         _write_section("License", [(line, "") for line in shown["license"].strip().splitlines()[:2]])
 
 
 def parameters(shown: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The parameters that the model's file sets, one pair a line."""
+    """The parameters that the model's file or its maker sets, one pair a line."""
     pairs = (line.split(maxsplit=1) for line in shown.get("parameters", "").splitlines())
     return [(pair[0], pair[1]) for pair in pairs if len(pair) > 1]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from reprlib import repr as shown
 
-from pagemill.errors import InvalidRequestError
+from pagemill.errors import InvalidRequestError, ModelLoadError
 from pagemill.ollama_options import OF_GENERATIONS, OF_LOADING, Options, of_generations, typed_options
 
 ROLES = ("system", "user", "assistant")
@@ -30,6 +30,16 @@ class ModelDefaults:
         """A parameter that is a number above 0. Others leave it open."""
         value = self.parameters.get(name)
         return value if isinstance(value, int) and value > 0 else None
+
+    def license_texts(self) -> list[str]:
+        """
+        Raises:
+            ModelLoadError: a licence can't be read; names its file.
+        """
+        try:
+            return [path.read_text(encoding="utf-8", errors="replace") for path in self.licenses]
+        except OSError as error:
+            raise ModelLoadError(f"can't read the licence {error.filename}: {error.strerror}") from error
 
     def without_place(self) -> str:
         """What of it a model without a chat template has no place for; empty if there is nothing."""

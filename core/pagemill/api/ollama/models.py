@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pagemill.api.ollama import timestamp
 from pagemill.api.ollama.model_info import model_info
+from pagemill.api.ollama.modelfile import modelfile, printed
 from pagemill.store.references import ModelReference, Reference, with_tag
 
 FOREVER_AGO = datetime.fromtimestamp(0, UTC)
@@ -65,22 +66,26 @@ def _expiry(status: "LoadedModelStatus") -> datetime:
 
 async def show(model: "LoadedModel", *, verbose: bool) -> dict[str, object]:
     """POST /api/show."""
-    reference, info = model.reference, model.info
+    reference, info, defaults = model.reference, model.info, model.reference.defaults
     template = model.chat_template.source if model.chat_template is not None else ""
     metadata = await asyncio.to_thread(model_info, info, verbose=verbose)
-    license_text = info.metadata.get("general.license.text") or info.metadata.get("general.license")
-    shown: dict[str, object] = {
-        "modelfile": f'FROM {with_tag(reference.name)}\nTEMPLATE """{template}"""\n',
-        "parameters": _parameters(model),
+    licenses = [] if defaults is None else await asyncio.to_thread(defaults.license_texts)
+    in_file = info.metadata.get("general.license.text") or info.metadata.get("general.license")
+    further = {
+        "license": "\n".join(licenses) or (in_file if isinstance(in_file, str) else ""),
+        "system": "" if defaults is None else defaults.system,
+        "messages": [] if defaults is None else list(defaults.messages),
+    }
+    return {
+        "modelfile": modelfile(with_tag(reference.name), template, defaults, licenses),
+        "parameters": printed((None if defaults is None else defaults.parameters) or _ends(model)),
         "template": template,
         "details": _details(reference, info),
         "model_info": metadata,
         "capabilities": _capabilities(model),
         "modified_at": timestamp.of(reference.modified_at),
+        **{name: value for name, value in further.items() if value},
     }
-    if isinstance(license_text, str):
-        shown["license"] = license_text
-    return shown
 
 
 def _capabilities(model: "LoadedModel") -> list[str]:
@@ -96,17 +101,17 @@ def _capabilities(model: "LoadedModel") -> list[str]:
     return [name for name, known in has.items() if known]
 
 
-def _parameters(model: "LoadedModel") -> str:
-    """What ends an answer, in a Modelfile's form: the only parameters that a model file sets."""
+def _ends(model: "LoadedModel") -> dict[str, object]:
+    """What ends an answer: the only parameters that a GGUF file sets."""
     tokenizer = model.tokenizer
-    names = (tokenizer.token_bytes(token_id).decode("utf-8", "replace") for token_id in sorted(tokenizer.eos_token_ids))
-    return "\n".join(f'stop                           "{name}"' for name in names)
+    names = [tokenizer.token_bytes(token_id).decode("utf-8", "replace") for token_id in sorted(tokenizer.eos_token_ids)]
+    return {"stop": names}
 
 
 def _details(reference: Reference, info: "ModelInfo | None") -> dict[str, object]:
     family = info.architecture if info is not None else ""
     return {
-        "parent_model": "",
+        "parent_model": "" if reference.defaults is None else reference.defaults.parent,
         "format": info.format if info is not None else reference.format or "",
         "family": family,
         "families": [family] if family else None,
