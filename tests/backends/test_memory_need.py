@@ -1,5 +1,6 @@
 """What models take of memory, beside what was estimated before they were loaded: each in a process of its own."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,10 @@ from load_tests.memory_need import MIB, measure
 from load_tests.model_folders import write_folder
 from load_tests.models import Shape, quantize, write_model
 
+from pagemill.backend_choice import estimate_memory, load_backend
+from pagemill.errors import ModelLoadError
+from pagemill.settings import Settings
+from pagemill.store.references import resolve_local
 from support import sentence_model
 
 SHAPE = Shape(hidden=512, layers=4, heads=8, kv_heads=8, head_dim=64, feed_forward=2048, vocab=8192)
@@ -52,3 +57,14 @@ def test_of_a_model_folder(tmp_path: Path, dtype: str) -> None:
 def test_of_an_embedding_model(tmp_path: Path) -> None:
     check(sentence_model.gguf_file(tmp_path), max_model_len=256)
     check(sentence_model.folder(), within=0.25, max_model_len=256, device="cpu", dtype="float32")
+
+
+def test_a_config_without_heads_is_left_to_the_load_to_refuse(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    write_folder(folder, SHAPE)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_attention_heads": 0}))
+    reference, settings = resolve_local(str(folder)), Settings(device="cpu")
+    assert estimate_memory(reference, settings, lambda device: 2**32).weights > 0
+    with pytest.raises(ModelLoadError, match="num_attention_heads=0 is not a positive integer"):
+        load_backend(reference, settings)

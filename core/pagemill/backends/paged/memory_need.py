@@ -72,7 +72,7 @@ class _Sizes:
         self.hidden = self._number("hidden_size", "n_embd", "dim")
         self.length = self._number("max_position_embeddings", default=DEFAULT_LENGTH)
         self.is_tied = config.get("tie_word_embeddings", True) is not False
-        heads = self._number("num_attention_heads", "n_head", default=1)
+        heads = max(1, self._number("num_attention_heads", "n_head"))  # a load refuses none by name
         head_dim = self._number("head_dim", default=self.hidden // heads)
         self.kv_values = (
             2
