@@ -1,7 +1,8 @@
 """From a step plan to the tensors of one step. Owns the host buffers that they are copied from (pinned, for a GPU).
 
 Everything of a step travels in one copy: token ids, positions, slots, lengths and block tables lie in one buffer. Two
-buffers take turns, so that a step can be laid out while the copy for the one before it is still under way.
+buffers take turns, so that a step can be laid out while the copy for the one before it is still under way. A step whose
+turn comes before its buffer has been copied waits for that: nobody waits for steps that sample nothing.
 """
 
 from collections.abc import Mapping
@@ -35,6 +36,29 @@ class StepInput:
     first_rows: Mapping[int, int]  # each sequence's first row
 
 
+class _HostBuffer:
+    """Bytes on their way to the device."""
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        self._device = device
+        self._bytes = torch.empty(size, dtype=torch.uint8, pin_memory=device.type == "cuda")
+        self._copied = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+
+    def writable(self) -> NDArray[np.uint8]:
+        """To be filled for the next copy. Waits for the end of the one before."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        array: NDArray[np.uint8] = self._bytes.numpy()
+        return array
+
+    def send(self, size: int) -> Tensor:
+        """A copy of the first bytes on the device, in the order of its other work."""
+        sent = self._bytes[:size].to(self._device, non_blocking=True)
+        if self._copied is not None:
+            self._copied.record()
+        return sent
+
+
 class BatchBuilder:
     """Lays out steps of up to `max_num_batched_tokens` tokens in up to `max_num_seqs` sequences."""
 
@@ -42,11 +66,10 @@ class BatchBuilder:
         self, *, max_num_seqs: int, max_num_batched_tokens: int, max_blocks: int, block_size: int, device: torch.device
     ) -> None:
         self._block_size = block_size
-        self._device = device
         int64s = 3 * max_num_batched_tokens + 3 * max_num_seqs
         int32s = 2 * max_num_seqs + 1 + max_num_seqs * max_blocks
         size = 8 * int64s + 4 * int32s + NUM_ARRAYS * ALIGNMENT
-        self._buffers = [torch.empty(size, dtype=torch.uint8, pin_memory=device.type == "cuda") for _ in range(2)]
+        self._buffers = [_HostBuffer(size, device) for _ in range(2)]
         self._blocks: dict[int, tuple[tuple[int, ...], NDArray[np.int32]]] = {}  # placements as arrays, by sequence
 
     def forget(self, sequence_ids: ReadOnlySequence[int]) -> None:
@@ -120,14 +143,14 @@ class BatchBuilder:
         """Pack the arrays into the next buffer, copy it once, and give each array's view of the copy."""
         self._buffers.reverse()
         buffer = self._buffers[0]
-        host = buffer.numpy()
+        host = buffer.writable()
         offsets = []
         end = 0
         for array in arrays:
             offsets.append(end)
             host[end : end + array.nbytes].view(array.dtype)[:] = array.ravel()
             end += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
-        packed = buffer[:end].to(self._device, non_blocking=True)
+        packed = buffer.send(end)
         return [
             packed[offset : offset + array.nbytes].view(_torch_dtype(array)).view(array.shape)
             for offset, array in zip(offsets, arrays, strict=True)
