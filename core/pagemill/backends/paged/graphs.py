@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pagemill.backends.paged.attention.base import AttentionBatch, LayerKV
 from pagemill.backends.paged.model import PagedModel
+from pagemill.backends.paged.recording import RECORDING, RefuseWaiting
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +47,16 @@ class CudaRecorder:
     def __call__(self, compute: Callable[[], Tensor]) -> Recording:
         current = torch.cuda.current_stream()
         self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
+        with torch.cuda.stream(self._stream), RefuseWaiting():
             compute()  # compiles kernels, makes scratch memory and workspaces: nothing of it may happen in a recording
         current.wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-            output = compute()
+        recording = torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local")
+        try:
+            with RECORDING, recording:
+                output = compute()
+        finally:
+            torch.cuda.set_stream(current)  # a recording that fails leaves its own
         return Recording(graph.replay, output)
 
 
