@@ -135,8 +135,9 @@ class PagedBackend:
             return
         self._runner = None
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            torch.cuda.synchronize()
-            torch.cuda.empty_cache()
+            from pagemill.backends.paged.gpu_memory import give_back_memory
+
+            give_back_memory()
 
 
 def _choose_capacity(
@@ -155,6 +156,7 @@ def _choose_capacity(
             weights.model,
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_batched_tokens,
+            max_model_len=options.max_model_len or weights.context_length,
             block_size=options.block_size,
             kv_dtype=kv_dtype,
             utilization=options.gpu_memory_utilization,

@@ -106,7 +106,9 @@ class PagedEmbedder:
         """Free the weights; idempotent."""
         self._model = None
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            torch.cuda.empty_cache()
+            from pagemill.backends.paged.gpu_memory import give_back_memory
+
+            give_back_memory()
 
 
 def _surroundings(tokenizer: PagedTokenizer) -> Surroundings:
