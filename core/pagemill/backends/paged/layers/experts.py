@@ -12,6 +12,8 @@ from torch.nn import functional
 
 from pagemill.backends.paged.ops.base import Activation, Ops
 
+GROUPED_CAPABILITIES = (9, 10)  # CUDA compute capabilities for which torch has a grouped product
+
 
 class Experts(Protocol):
     """All experts' MLPs."""
@@ -46,7 +48,9 @@ class ExpertLoop:
 
 
 class GroupedExperts:
-    """All experts in one grouped product of torch's; the host does not need to know how many tokens each has."""
+    """All experts in one grouped product of torch's; the host does not need to know how many tokens each has. On GPUs
+    other than Hopper and Blackwell torch would read that from the device, for a product after the other.
+    """
 
     def __init__(self, *, ops: Ops, activation: Activation, gate_up: Tensor, down: Tensor) -> None:
         self._ops = ops
@@ -65,9 +69,18 @@ def make_experts(*, ops: Ops, activation: Activation, gate_up: Tensor, down: Ten
     """The faster of the two that runs on the weights' device in their dtype. `gate_up` `[num_experts, 2 * size,
     hidden_size]`, gate first; `down` `[num_experts, hidden_size, size]`.
     """
-    grouped = gate_up.device.type == "cuda" and gate_up.dtype == torch.bfloat16
-    kind = GroupedExperts if grouped else ExpertLoop
+    kind = GroupedExperts if _can_be_grouped(gate_up, down) else ExpertLoop
     return kind(ops=ops, activation=activation, gate_up=gate_up, down=down)
+
+
+def _can_be_grouped(*weights: Tensor) -> bool:
+    """Whether torch has a kernel for it, which wants rows of a multiple of 16 bytes."""
+    if weights[0].device.type != "cuda" or torch.version.hip is not None:
+        return False
+    major, _ = torch.cuda.get_device_capability(weights[0].device)
+    return major in GROUPED_CAPABILITIES and all(
+        weight.dtype == torch.bfloat16 and weight.shape[2] % 8 == 0 for weight in weights
+    )
 
 
 class MixtureOfExperts:
