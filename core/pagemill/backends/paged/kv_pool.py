@@ -32,9 +32,10 @@ class KVPool:
         device: torch.device,
     ) -> None:
         shape = (num_layers, 2, num_blocks, num_kv_heads, block_size, head_dim)
-        self._memory = torch.empty(shape, dtype=dtype, device=device)
+        memory = torch.empty(shape, dtype=dtype, device=device)
         self.block_size = block_size
-        self.layers = tuple(LayerKV(layer[0], layer[1]) for layer in self._memory)
+        self.layers = tuple(LayerKV(layer[0], layer[1]) for layer in memory)
+        self._memory = memory.view(torch.uint8) if dtype.itemsize == 1 else memory  # torch indexes fp8 not everywhere
 
     @property
     def num_bytes(self) -> int:
