@@ -9,6 +9,8 @@ from torch import Tensor
 
 def to_device(values: ReadOnlySequence[Any], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Numbers of the host as a tensor on the device, in the order of its other work."""
+    if not values:
+        return torch.empty(0, dtype=dtype, device=device)
     return _sent(torch.tensor(values, dtype=dtype), device)
 
 
