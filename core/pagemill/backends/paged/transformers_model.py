@@ -171,9 +171,10 @@ def attend(
 def _examine(module: Any, attention: Attention, device: torch.device) -> TransformersModel:
     """Run the model with the probe in attention's place, and take it apart."""
     decoder, probe = _Decoder(module.get_decoder()), Probe()
+    text_config = module.config.get_text_config()
+    text_config.pad_token_id = None  # else some models look for it among the tokens, in each step
     token_ids = torch.ones(2, dtype=torch.long, device=device)
     output_type = type(decoder.run(token_ids, torch.arange(2, device=device), probe))
-    text_config = module.config.get_text_config()
     specs = probe.specs(text_config.num_hidden_layers)
     _check_windows(text_config, specs)
     check_tokens_are_independent(decoder.hidden_states, device)
