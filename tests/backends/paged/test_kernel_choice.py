@@ -20,6 +20,7 @@ CPU = torch.device("cpu")
         ("auto", "cpu", "float16", "torch"),
         ("auto", "cuda", "float16", "triton"),
         ("auto", "mps", "float16", "torch"),
+        ("auto", "old_gpu", "float16", "torch"),
         ("torch", "cpu", "bfloat16", "torch"),
         ("torch", "cuda", "bfloat16", "torch"),
         ("cpu", "cpu", "bfloat16", "native"),

@@ -1,11 +1,16 @@
 """Which device and number type a model runs in. Owns no state."""
 
+from logging import getLogger
+
 import torch
 
 from pagemill.backends.paged.options import Device, DType
 from pagemill.errors import ModelLoadError
 
+logger = getLogger(__name__)
+
 FP8_CAPABILITY = (8, 9)  # CUDA compute capability from which kernels convert fp8 in hardware
+AMPERE = (8, 0)  # from which there are matrix instructions for bfloat16, and the shared memory that our kernels take
 
 
 def choose_device(wanted: Device) -> torch.device:
@@ -24,14 +29,32 @@ def choose_device(wanted: Device) -> torch.device:
 
 def choose_dtype(wanted: DType, checkpoint: torch.dtype, device: torch.device) -> torch.dtype:
     """The checkpoint's own type, unless the setting says otherwise; on a CPU bfloat16 stands in for float16, which
-    few CPUs compute with.
+    few CPUs compute with, and on a GPU older than Ampere the other way round.
+
+    Raises:
+        ModelLoadError: the setting is bfloat16, and the GPU is older.
     """
-    if wanted != "auto":
-        dtype: torch.dtype = getattr(torch, wanted)
-        return dtype
-    if checkpoint is torch.float16 and device.type == "cpu":
+    dtype: torch.dtype = checkpoint if wanted == "auto" else getattr(torch, wanted)
+    if dtype is torch.bfloat16 and is_old_gpu(device):
+        if wanted != "auto":
+            raise ModelLoadError(f"dtype bfloat16 needs compute capability {AMPERE}, {_described(device)}: set float16")
+        logger.warning("the model's bfloat16 is computed as float16: %s", _described(device))
+        return torch.float16
+    if wanted == "auto" and dtype is torch.float16 and device.type == "cpu":
         return torch.bfloat16
-    return checkpoint
+    return dtype
+
+
+def is_old_gpu(device: torch.device) -> bool:
+    """Whether it is an NVIDIA GPU older than Ampere, on which plain torch stands in for our kernels."""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return False
+    return torch.cuda.get_device_capability(device) < AMPERE
+
+
+def kernels_device(device: torch.device) -> str:
+    """The kind of device as `kernel_choice` tells them apart."""
+    return "old_gpu" if is_old_gpu(device) else device.type
 
 
 def choose_kv_dtype(wanted: str, dtype: torch.dtype, device: torch.device) -> torch.dtype:
@@ -47,8 +70,9 @@ def choose_kv_dtype(wanted: str, dtype: torch.dtype, device: torch.device) -> to
     if device.type != "cuda":
         raise ModelLoadError("kv_cache_dtype fp8 needs a GPU")
     if torch.version.hip is None and torch.cuda.get_device_capability(device) < FP8_CAPABILITY:
-        raise ModelLoadError(
-            f"kv_cache_dtype fp8 needs compute capability {FP8_CAPABILITY}, {torch.cuda.get_device_name(device)} has "
-            f"{torch.cuda.get_device_capability(device)}"
-        )
+        raise ModelLoadError(f"kv_cache_dtype fp8 needs compute capability {FP8_CAPABILITY}, {_described(device)}")
     return torch.float8_e4m3fn
+
+
+def _described(device: torch.device) -> str:
+    return f"{torch.cuda.get_device_name(device)} has {torch.cuda.get_device_capability(device)}"

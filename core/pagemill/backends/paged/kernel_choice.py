@@ -17,6 +17,7 @@ NATIVE_DTYPES = ("bfloat16", "float32")
 @cache
 def choose_kernels(kind: AttentionBackend, device_type: str, dtype_name: str) -> Kernels:
     """`device_type` and `dtype_name` as torch has them: "cpu" or "cuda" (AMD's too); "bfloat16", "float16", "float32".
+    "old_gpu" is a GPU for which our kernels are not made.
 
     Raises:
         SettingsError: the kind does not run on that device or in that dtype.

@@ -3,6 +3,7 @@
 import torch
 
 from pagemill.backends.paged.attention.base import Attention
+from pagemill.backends.paged.device import kernels_device
 from pagemill.backends.paged.kernel_choice import choose_kernels
 from pagemill.backends.paged.options import AttentionBackend
 
@@ -13,7 +14,7 @@ def make_attention(kind: AttentionBackend, device: torch.device, dtype: torch.dt
     Raises:
         SettingsError: the kind does not run on the device or in the dtype.
     """
-    kernels = choose_kernels(kind, device.type, str(dtype).removeprefix("torch."))
+    kernels = choose_kernels(kind, kernels_device(device), str(dtype).removeprefix("torch."))
     if kernels == "triton":
         from pagemill.backends.paged.attention.triton_attention import TritonAttention
 

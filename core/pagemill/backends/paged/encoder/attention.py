@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pagemill.backends.paged.device import is_old_gpu
 from pagemill.backends.paged.encoder.config import RelativePositions
 
 Bias = Callable[[int], Tensor]  # of a length: [num_heads, length, length], added to the scores
@@ -22,7 +23,6 @@ StepAttention = Callable[[Tensor], Tensor]
 VARLEN_DTYPES = (torch.float16, torch.bfloat16)
 VARLEN_HEAD_DIM_MULTIPLE = 8
 VARLEN_MAX_HEAD_DIM = 256
-AMPERE = (8, 0)  # the oldest GPU that FlashAttention runs on
 
 
 class EncoderAttention(Protocol):
@@ -79,7 +79,7 @@ def make_encoder_attention(
     bias: Bias | None, *, head_dim: int, dtype: torch.dtype, device: torch.device
 ) -> EncoderAttention:
     """In one call where torch, the GPU and the model allow it."""
-    if device.type != "cuda" or torch.cuda.get_device_capability(device) < AMPERE:
+    if device.type != "cuda" or is_old_gpu(device):
         return RunAttention(bias)
     fits = head_dim % VARLEN_HEAD_DIM_MULTIPLE == 0 and head_dim <= VARLEN_MAX_HEAD_DIM
     if bias is not None or dtype not in VARLEN_DTYPES or not fits:

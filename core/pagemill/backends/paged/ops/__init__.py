@@ -2,6 +2,7 @@
 
 import torch
 
+from pagemill.backends.paged.device import kernels_device
 from pagemill.backends.paged.kernel_choice import choose_kernels
 from pagemill.backends.paged.ops.base import Ops
 from pagemill.backends.paged.options import AttentionBackend
@@ -13,7 +14,7 @@ def make_ops(kind: AttentionBackend, device: torch.device, dtype: torch.dtype) -
     Raises:
         SettingsError: the kind does not run on the device or in the dtype.
     """
-    kernels = choose_kernels(kind, device.type, str(dtype).removeprefix("torch."))
+    kernels = choose_kernels(kind, kernels_device(device), str(dtype).removeprefix("torch."))
     if kernels in ("triton", "varlen"):
         from pagemill.backends.paged.ops.triton_ops import TritonOps
 
