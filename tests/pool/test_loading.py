@@ -7,7 +7,8 @@ import pytest
 from pagemill.errors import ModelLoadError, ModelNotFoundError, PagemillError
 from pagemill.pool import ModelPool
 from pagemill.store.catalog import Catalog
-from support.hand_driven_loader import SHORT_S, Loader, hold, reference, settle, until
+from pagemill.store.references import ModelReference
+from support.hand_driven_loader import FOREVER, SHORT_S, Loader, hold, reference, settle, until
 
 
 async def test_start_returns_at_once_and_loads_the_first_model(pool: ModelPool, loader: Loader) -> None:
@@ -160,3 +161,31 @@ async def test_another_models_failure_leaves_the_first_ready(pool: ModelPool, lo
             pass
     assert pool.ready
     assert pool.failure is None
+
+
+class ChangingCatalog(Catalog):
+    """One model, which may become another of its name."""
+
+    def __init__(self, now: ModelReference) -> None:
+        super().__init__([now])
+        self.now = now
+
+    def find(self, name: str) -> ModelReference | None:
+        return self.now
+
+
+async def test_who_waits_for_an_unload_gets_what_the_name_means_then(loader: Loader, pools: list[ModelPool]) -> None:
+    catalog = ChangingCatalog(reference("a"))
+    pools.append(ModelPool(catalog, loader, keep_alive_s=FOREVER))
+    release = asyncio.Event()
+    first = asyncio.create_task(hold(pools[0], "a", release))
+    await until(lambda: bool(pools[0].loaded()))
+    catalog.now = reference("a")
+    unloading = asyncio.create_task(pools[0].unload("a"))
+    await settle()
+    second = asyncio.create_task(hold(pools[0], "a", release))
+    await settle()
+    release.set()
+    models = await asyncio.gather(first, second)
+    await unloading
+    assert models[0].reference is not models[1].reference is catalog.now

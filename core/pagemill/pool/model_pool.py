@@ -224,6 +224,7 @@ class ModelPool:
 
     def _begin_load(self, slot: ModelSlot) -> None:
         if slot.loading is None and slot.model is None:
+            self._slot_of(self._catalog.find(slot.wanted.name) or slot.wanted)  # who waits may have come for another
             slot.failure = None
             slot.keep_alive_s = self._keep_alive_s
             slot.loading = asyncio.create_task(self._run_load(slot), name=f"load {slot.reference.name}")
