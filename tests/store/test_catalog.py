@@ -8,7 +8,9 @@ import pytest
 from pagemill.errors import ModelNotFoundError, SettingsError
 from pagemill.settings import Settings
 from pagemill.store.catalog import Catalog, make_catalog
+from pagemill.store.model_defaults import ModelDefaults
 from pagemill.store.references import resolve_local
+from support.registry_models import write_model
 
 
 def write_gguf(path: Path) -> Path:
@@ -66,6 +68,13 @@ def test_a_model_of_the_folder_can_be_given_names(tmp_path: Path) -> None:
     assert catalog.find("two") is catalog.find("gpt-4") is catalog.default
     assert catalog.default is not None
     assert catalog.default.path == path  # type: ignore[union-attr]
+
+
+def test_a_pulled_model_that_is_given_names_keeps_what_it_brings(tmp_path: Path) -> None:
+    write_model(tmp_path, "two", b"GGUF and so on", system=b"Be Mario.")
+    catalog = make_catalog(Settings(model="two", served_model_name=("gpt-4",), models_dir=str(tmp_path)))
+    assert catalog.default is not None
+    assert (catalog.default.name, catalog.default.defaults) == ("gpt-4", ModelDefaults(system="Be Mario."))
 
 
 def test_a_model_that_is_nowhere_is_an_error(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ STORE = {
         TOLD,
         body=CreateRequest,
         errors=ERRORS,
-        example={"model": "mine", "files": {"model.gguf": "sha256:" + 64 * "0"}},
+        example={"model": "mine", "from": "smollm2:135m", "system": "Be brief.", "parameters": {"temperature": 0.2}},
     ),
     "POST /api/copy": Operation(
         "Give a model another name",
