@@ -188,6 +188,7 @@ def _engine_config(settings: Settings) -> "EngineConfig":
 def make_chat_template(backend: "Backend", override: str | None, settings: Settings) -> "ChatTemplate | None":
     """The model's template, or the one in its place; None if there is none."""
     from pagemill.prompts.chat_template import ChatTemplate
+        max_shifted_contexts=settings.max_shifted_contexts,
 
     source = backend.info.chat_template if override is None else override
     if source is None:

@@ -173,6 +173,14 @@ class Settings(Validated):
     )
     max_num_queued_reqs: int = field(512, ge=0, description="most requests that wait; further ones are answered 503")
     enable_prefix_caching: bool = field(True, description="reuse the KV of prompts that begin alike")
+    context_shift: bool = field(
+        False,
+        description="let answers to Ollama requests that say nothing of `shift` go on when their context is full: its "
+        "older half is dropped",
+    )
+    max_shifted_contexts: int = field(
+        10, ge=1, description="longest answer that goes on when its context is full, in lengths of that context"
+    )
     prefix_snapshot: tuple[str, ...] = field(
         ("auto",),
         description="files of `pagemill snapshot` to start with; auto: the one beside the model, if there is one that "

@@ -11,20 +11,14 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from pagemill.engine.messages import Cancellation, Restoration, Stop, Submission
-from pagemill.engine.request_checks import (
-    OutputRoom,
-    check_a_token_is_left,
-    check_token_ids,
-    output_room,
-    shifting_length,
-)
+from pagemill.engine.request_checks import OutputRoom, check_a_token_is_left, check_token_ids, output_room
 from pagemill.engine.request_stream import RequestStream
 from pagemill.engine.scheduler import Scheduler, SchedulerConfig
 from pagemill.engine.statistics import EngineStats
 from pagemill.engine.step_loop import StepLoop
 from pagemill.engine.token_text import TokenText
 from pagemill.errors import DrainingError, EngineDeadError, QueueFullError
-from pagemill.generation import ContextShift, Delta, GenerationRequest
+from pagemill.generation import Delta, GenerationRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,11 +80,6 @@ class Engine:
     def max_model_len(self) -> int:
         """Longest sequence, prompt and output, in tokens."""
         return self._backend.max_model_len
-
-    def max_shifted_tokens(self, shift: ContextShift) -> int:
-        """Longest output that shifts, in tokens."""
-        length = shifting_length(shift, self.max_model_len, self._kv_cache)
-        return length * self._config.max_shifted_contexts
 
     @property
     def max_num_seqs(self) -> int:

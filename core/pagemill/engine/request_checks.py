@@ -56,7 +56,7 @@ def output_room(
             does not fit the KV cache even alone.
     """
     num_prompt_tokens, wanted, shift = len(request.prompt_token_ids), request.sampling.max_tokens, request.shift
-    length = max_model_len if shift is None else shifting_length(shift, max_model_len, kv_cache)
+    length = max_model_len if shift is None else _shifting_length(shift, max_model_len, kv_cache)
     room = length - num_prompt_tokens
     if room < min(1, 1 if wanted is None else wanted):
         raise ContextLengthError(
@@ -76,7 +76,7 @@ def output_room(
     return OutputRoom(max_tokens)
 
 
-def shifting_length(shift: ContextShift, max_model_len: int, kv_cache: KVCache) -> int:
+def _shifting_length(shift: ContextShift, max_model_len: int, kv_cache: KVCache) -> int:
     """How many tokens a context that shifts holds at once: as many as the request, the model and the KV cache allow."""
     length = min(max_model_len, kv_cache.max_sequence_tokens)
     return length if shift.context_length is None else min(length, shift.context_length)

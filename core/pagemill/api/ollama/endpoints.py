@@ -68,7 +68,8 @@ class OllamaEndpoints:
         lines = Lines(body.model, chat=False)
         if not body.prompt and not body.suffix:
             return await until_disconnect(self._load_or_unload(body, lines), request.receive)
-        asked = self._generation(body, request, options, started, lines, partial(generate_prompt, body, options))
+        prompt = partial(generate_prompt, body, options, shifts=body.shifts(self._settings))
+        asked = self._generation(body, request, options, started, lines, prompt)
         return await self._answer(body, request, asked)
 
     async def chat(self, request: Request) -> ASGIApp:
@@ -83,7 +84,8 @@ class OllamaEndpoints:
             raise InvalidRequestError(message, param="messages")
         tools = read_tools(body.tools, self._settings.max_tools)
         tool_use = read_tool_use(tools, body.tool_choice, body.parallel_tool_calls)
-        asked = self._generation(body, request, options, started, lines, partial(chat_prompt, body, options, tool_use))
+        prompt = partial(chat_prompt, body, options, tool_use, shifts=body.shifts(self._settings))
+        asked = self._generation(body, request, options, started, lines, prompt)
         return await self._answer(body, request, asked)
 
     async def embed(self, request: Request) -> Response:

@@ -147,6 +147,7 @@ async def _running(pool: "ModelPool", generation: Generation) -> AsyncIterator[_
                 sampling, stop_token_ids=prompt.end_token_ids, shown_special_tokens=prompt.shown_special_tokens
             ),
             constraint=prompt.constraint,
+            shift=prompt.shift,
         )
         with model.engine.generate(request) as engine_stream:
             yield _Run(model, engine_stream, prompt.token_ids, prompt.reader, load_s)

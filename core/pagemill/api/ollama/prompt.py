@@ -7,10 +7,12 @@ room for the answer is made by dropping the oldest messages of a chat, or tokens
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pagemill.api.answer_plan import AnswerPlan, plan_answer
 from pagemill.api.answer_reader import AnswerReader
+from pagemill.api.context_shift import context_shift, opening_length
 from pagemill.api.model_defaults import opened
 from pagemill.api.ollama.messages import template_messages
 from pagemill.api.ollama.requests import ChatRequest, GenerateRequest
@@ -27,7 +29,7 @@ from pagemill.api.structured_output import compiled
 from pagemill.api.tools import ToolUse
 from pagemill.api.truncation import Messages, truncated_length, without_oldest
 from pagemill.errors import ContextLengthError, InvalidRequestError
-from pagemill.generation import TokenConstraint
+from pagemill.generation import ContextShift, TokenConstraint
 from pagemill.ollama_options import Options
 
 if TYPE_CHECKING:
@@ -41,7 +43,8 @@ class Prompt:
     """What the engine is given: a prompt that fits, and how long its answer may be."""
 
     token_ids: tuple[int, ...]
-    max_tokens: int
+    max_tokens: int | None  # None: as many as an answer that shifts may have
+    shift: ContextShift | None = None
     reader: AnswerReader = field(default_factory=AnswerReader)  # of the answer
     shown_special_tokens: frozenset[int] = frozenset()  # by which it goes
     constraint: TokenConstraint | None = None  # on the answer
@@ -59,23 +62,31 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How long prompt and answer may be together, in tokens."""
+    """How long prompt and answer may be together, in tokens; an answer that `shifts` goes on beyond that."""
 
     context_length: int
     num_predict: int  # below 0: until the context is full
+    num_keep: int
+    shifts: bool
 
     @classmethod
-    def of(cls, options: Options, model: "LoadedModel") -> "Room":
-        return cls(options.context_length(model.engine.max_model_len), options.num_predict)
+    def of(cls, options: Options, model: "LoadedModel", *, shifts: bool = False) -> "Room":
+        length = options.context_length(model.engine.max_model_len)
+        return cls(length, options.num_predict, options.num_keep, shifts)
 
     def holds(self, num_prompt_tokens: int) -> bool:
         """Whether a prompt leaves room for an answer of at least one token (or none, if none is wanted)."""
         return num_prompt_tokens + (self.num_predict != 0) <= self.context_length
 
-    def prompt(self, token_ids: tuple[int, ...]) -> Prompt:
-        """The prompt with what it leaves for the answer."""
+    def prompt(self, token_ids: tuple[int, ...], num_opening: int = 0) -> Prompt:
+        """The prompt with what it leaves for the answer. If that shifts, the opening stays."""
+        wanted = None if self.num_predict < 0 else self.num_predict
+        if self.shifts:
+            length = self.context_length
+            shift = context_shift(self.num_keep, token_ids, num_opening=num_opening, context_length=length)
+            return Prompt(token_ids, wanted, shift)
         left = self.context_length - len(token_ids)
-        return Prompt(token_ids, left if self.num_predict < 0 else min(self.num_predict, left))
+        return Prompt(token_ids, left if wanted is None else min(wanted, left))
 
     def truncated_length(self) -> int:
         """What a prompt is truncated to: it leaves room for the answer, at most half of the context."""
@@ -89,8 +100,10 @@ class Room:
         )
 
 
-async def chat_prompt(body: ChatRequest, options: Options, tool_use: ToolUse, model: "LoadedModel") -> Prompt:
-    """The prompt of a chat.
+async def chat_prompt(
+    body: ChatRequest, options: Options, tool_use: ToolUse, model: "LoadedModel", *, shifts: bool = False
+) -> Prompt:
+    """The prompt of a chat, whose answer may outgrow its context.
 
     Raises:
         InvalidRequestError: the model has no chat template, or it refuses the messages, or knows no tools or thinking.
@@ -103,9 +116,10 @@ async def chat_prompt(body: ChatRequest, options: Options, tool_use: ToolUse, mo
     check_capabilities(model, body.model, tools=body.uses_tools, thinking=body.uses_thinking)
     messages = opened(model, template_messages(body.messages or []))
     variables = thinking_variables(body.wants_thinking)
-    text = await render_messages(model, messages, tools=tool_use.given, template_kwargs=variables)
+    render = partial(render_messages, model, tools=tool_use.given, template_kwargs=variables)
+    text = await render(messages)
     token_ids = await encode(model.tokenizer, text, add_special=False)
-    room = Room.of(options, model)
+    room = Room.of(options, model, shifts=shifts)
     if not room.holds(len(token_ids)):
         if not body.truncate:
             raise room.too_long(len(token_ids))
@@ -117,12 +131,16 @@ async def chat_prompt(body: ChatRequest, options: Options, tool_use: ToolUse, mo
         token_ids = tuple(await asyncio.to_thread(without_oldest, messages, prompt_of, room.truncated_length()))
         if not room.holds(len(token_ids)):
             raise room.too_long(len(token_ids))
-    return room.prompt(token_ids).planned(await plan_answer(model, body.output_format(), tool_use, prompt=text))
+    num_opening = await opening_length(model, messages, token_ids, render) if shifts else 0
+    plan = await plan_answer(model, body.output_format(), tool_use, prompt=text)
+    return room.prompt(token_ids, num_opening).planned(plan)
 
 
-async def generate_prompt(body: GenerateRequest, options: Options, model: "LoadedModel") -> Prompt:
+async def generate_prompt(
+    body: GenerateRequest, options: Options, model: "LoadedModel", *, shifts: bool = False
+) -> Prompt:
     """The prompt of a generate request: as it is if raw, else in the model's chat template, after `context` if given.
-    With a suffix it asks for the text before that.
+    With a suffix it asks for the text before that. The answer may outgrow its context, if it `shifts`.
 
     Raises:
         InvalidRequestError: the context has ids that are no tokens, or the chat template refuses it, or thinking; or
@@ -144,14 +162,16 @@ async def generate_prompt(body: GenerateRequest, options: Options, model: "Loade
     else:
         text = body.prompt or ""
         token_ids = context + await _encode_raw(body, model, is_first=not context)
-    room = Room.of(options, model)
+    room = Room.of(options, model, shifts=shifts)
     if not room.holds(len(token_ids)):
         if not body.truncate:
             raise room.too_long(len(token_ids))
         token_ids = _without_middle(token_ids, room.truncated_length(), options.num_keep)
     if not uses_template:
         return replace(room.prompt(token_ids), constraint=await compiled(model, body.output_format()))
-    return room.prompt(token_ids).planned(await plan_answer(model, body.output_format(), ToolUse(), prompt=text))
+    num_opening = await _generate_opening(body, model, token_ids) if shifts else 0
+    plan = await plan_answer(model, body.output_format(), ToolUse(), prompt=text)
+    return room.prompt(token_ids, num_opening).planned(plan)
 
 
 async def _infill_prompt(body: GenerateRequest, suffix: str, options: Options, model: "LoadedModel") -> Prompt:
@@ -184,8 +204,7 @@ async def _encode_raw(body: GenerateRequest, model: "LoadedModel", *, is_first: 
 
 async def _generate_text(body: GenerateRequest, model: "LoadedModel", *, continues: bool) -> str:
     """The prompt in the model's chat template; `continues`: it comes after a context."""
-    messages = [{"role": "system", "content": body.system}] if body.system else []
-    messages.append({"role": "user", "content": body.prompt or ""})
+    messages = _messages(body)
     variables = thinking_variables(body.wants_thinking)
     if not continues:  # else what the model begins with is in the context
         return await render_messages(model, opened(model, messages), template_kwargs=variables)
@@ -196,6 +215,17 @@ async def _generate_text(body: GenerateRequest, model: "LoadedModel", *, continu
         message = "context can't be continued: the model's chat template leaves earlier answers out"
         raise InvalidRequestError(message, param="context")
     return following
+
+
+async def _generate_opening(body: GenerateRequest, model: "LoadedModel", token_ids: tuple[int, ...]) -> int:
+    """See `opening_length`. A context has it, too, if the system prompt has not changed since."""
+    render = partial(render_messages, model, template_kwargs=thinking_variables(body.wants_thinking))
+    return await opening_length(model, opened(model, _messages(body)), token_ids, render)
+
+
+def _messages(body: GenerateRequest) -> list[dict[str, str]]:
+    system = [{"role": "system", "content": body.system}] if body.system else []
+    return [*system, {"role": "user", "content": body.prompt or ""}]
 
 
 def _checked(context: Sequence[int], vocab_size: int) -> tuple[int, ...]:

@@ -87,9 +87,10 @@ class ModelRequest(WireModel):
             message = f'invalid think value: {self.think!r} (must be "high", "medium", "low", true, or false)'
             raise InvalidRequestError(message, param="think")
         self.output_format()
-        if self.shift:
-            message = "shift: true is not supported: a generation ends where the context is full"
-            raise UnsupportedParameterError(message, param="shift")
+
+    def shifts(self, settings: Settings) -> bool:
+        """Whether the answer may outgrow its context."""
+        return settings.context_shift if self.shift is None else self.shift
 
 
 class GenerateRequest(ModelRequest):
@@ -120,9 +121,13 @@ class GenerateRequest(ModelRequest):
 
     def _check_with_suffix(self) -> None:
         """The text between prompt and suffix is asked for by the model's special tokens alone, without its template."""
-        for name in ("raw", "system", "context", "think"):
+        for name in ("raw", "system", "context", "think", "shift"):
             if getattr(self, name):
                 raise InvalidRequestError(f"{name} is not supported with a suffix", param=name)
+
+    def shifts(self, settings: Settings) -> bool:
+        """See the base class. Without one of its two ends, what is asked for with a suffix makes no sense."""
+        return super().shifts(settings) and not self.suffix
 
 
 class ChatRequest(ModelRequest):

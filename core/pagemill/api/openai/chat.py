@@ -1,10 +1,12 @@
 """Chat completions: messages in, an assistant's message out. Owns no state beyond one request."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from pagemill.api.answer_plan import AnswerPlan, plan_answer
 from pagemill.api.answer_reader import AnswerReader
+from pagemill.api.context_shift import opening_length
 from pagemill.api.model_defaults import opened
 from pagemill.api.openai.chat_request import ChatCompletionRequest
 from pagemill.api.openai.choice import Choice
@@ -48,19 +50,20 @@ class ChatAnswer:
         wants_thinking = "reasoning_effort" if body.think else None
         check_capabilities(model, body.model or model.name, tools=wants_tools, thinking=wants_thinking)
         continues = bool(body.continue_final_message)
-        text = await render_messages(
-            model,
-            opened(model, self._messages),
-            tools=tools.given,
+        variables = {**thinking_variables(body.think), **(body.chat_template_kwargs or {})}
+        render = partial(render_messages, model, tools=tools.given, template_kwargs=variables)
+        messages = opened(model, self._messages)
+        text = await render(
+            messages,
             add_generation_prompt=not continues if body.add_generation_prompt is None else body.add_generation_prompt,
             continue_final_message=continues,
-            template_kwargs={**thinking_variables(body.think), **(body.chat_template_kwargs or {})},
         )
         # The template writes the special tokens, BOS included, so none are added unless the client insists.
         token_ids = await encode(model.tokenizer, text, add_special=bool(body.add_special_tokens))
         self._plan = await plan_answer(model, body.output_format(), tools, prompt=text, continued=self._continued)
         constraint = await without(model, body.bad_words, self._plan.constraint)
-        return [Prompt(token_ids, None, self._plan.shown_special_tokens, constraint)]
+        num_opening = await opening_length(model, messages, token_ids, render) if body.shift else 0
+        return [Prompt(token_ids, None, self._plan.shown_special_tokens, constraint, num_opening)]
 
     def readers(self, run: Run) -> list[AnswerReader]:
         assert self._plan is not None, "the prompts come first"

@@ -69,8 +69,9 @@ class CompletionRequest(GenerationFields):
             raise InvalidRequestError(f"{self._path(self.prompt.index(''))} must not be empty", param="prompt")
 
     def _check_with_suffix(self) -> None:
-        if self.echo:
-            raise UnsupportedParameterError("echo is not supported with a suffix", param="echo")
+        for name in ("echo", "shift"):
+            if getattr(self, name):
+                raise UnsupportedParameterError(f"{name} is not supported with a suffix", param=name)
         for index, prompt in enumerate(self.prompt):
             if not isinstance(prompt, str):
                 message = f"{self._path(index)} must be a text if there is a suffix, not token ids"

@@ -83,6 +83,8 @@ class GenerationFields(WireModel):
     priority: int | None = None
     prompt_logprobs: int | None = None
     truncate_prompt_tokens: int | None = None
+    shift: bool | None = None  # ours, as is the next: Ollama has them
+    num_keep: int | None = None
     request_id: Annotated[str | None, After(_request_id)] = None
     return_token_ids: bool | None = None
 
@@ -108,6 +110,9 @@ class GenerationFields(WireModel):
                 f"truncate_prompt_tokens must be at least 1, or -1 for as many as fit, got {truncation}",
                 param="truncate_prompt_tokens",
             )
+        if self.num_keep is not None and (self.num_keep < -1 or not self.shift):
+            rule = "at least -1 (all of the prompt)" if self.shift else "left out if shift is not true"
+            raise InvalidRequestError(f"num_keep must be {rule}, got {self.num_keep}", param="num_keep")
         for index, word in enumerate(self.bad_words or ()):
             if not word.strip():
                 message = f"bad_words[{index}] must have more than white space, got {shown(word)}"

@@ -12,12 +12,14 @@ from typing import NamedTuple
 from starlette.requests import Request
 
 from pagemill.api.context import ApiContext, find_model
+from pagemill.api.context_shift import context_shift
 from pagemill.api.model_defaults import sampling_of
 from pagemill.api.openai.batch import Batch
 from pagemill.api.openai.envelope import Envelope, system_fingerprint
 from pagemill.api.openai.fields import GenerationFields
+from pagemill.api.wire import check_count
 from pagemill.errors import ContextLengthError
-from pagemill.generation import GenerationRequest, SamplingParams, TokenConstraint
+from pagemill.generation import ContextShift, GenerationRequest, SamplingParams, TokenConstraint
 from pagemill.pool import LoadedModel
 
 
@@ -30,6 +32,7 @@ class Prompt(NamedTuple):
     text: str | None = None
     shown_special_tokens: frozenset[int] = frozenset()
     constraint: TokenConstraint | None = None  # on the answer
+    num_opening: int = 0  # tokens that stay if the answer outgrows its context
     end_token_ids: tuple[int, ...] = ()  # that end it, beside those that end any
 
 
@@ -74,11 +77,13 @@ async def running(
     """
     created = int(time.time())
     async with context.pool.lease(name) as model:
-        max_model_len = model.engine.max_model_len
         needed = _needed_tokens(body, model)
         prompts = [_truncated(prompt, prompt_limit(body, model)) for prompt in await prompts_of(model)]
+        if body.shift:
+            most = context.settings.max_shifted_contexts * model.engine.max_model_len
+            check_count("max_tokens", needed or 0, most, "max_shifted_contexts")
         for prompt in prompts:
-            _check_length(len(prompt.token_ids), needed, max_model_len, body.prompt_field)
+            _check_length(len(prompt.token_ids), needed, model.engine.max_model_len, body)
         requests = [
             GenerationRequest(
                 request_id=response_id if len(prompts) == 1 else f"{response_id}-{index}",
@@ -87,6 +92,7 @@ async def running(
                 n=body.num_choices,
                 priority=body.priority or 0,
                 constraint=prompt.constraint,
+                shift=_shift(body, prompt),
             )
             for index, prompt in enumerate(prompts)
         ]
@@ -104,13 +110,22 @@ def _sampling(sampling: SamplingParams, prompt: Prompt) -> SamplingParams:
     )
 
 
+def _shift(body: GenerationFields, prompt: Prompt) -> ContextShift | None:
+    if not body.shift:
+        return None
+    num_keep = ContextShift().num_keep if body.num_keep is None else body.num_keep
+    return context_shift(num_keep, prompt.token_ids, num_opening=prompt.num_opening)
+
+
 def prompt_limit(body: GenerationFields, model: LoadedModel) -> int | None:
     """How many of its tokens a prompt is to keep; None: all, whether they fit or not."""
     keep = body.truncate_prompt_tokens
     if keep != -1:
         return keep
-    needed = _needed_tokens(body, model)
-    return max(1, model.engine.max_model_len - (1 if needed is None else needed))
+    needed, length = _needed_tokens(body, model), model.engine.max_model_len
+    if needed is None:
+        needed = 1
+    return max(1, length - (min(needed, length // 2) if body.shift else needed))
 
 
 def _needed_tokens(body: GenerationFields, model: LoadedModel) -> int | None:
@@ -123,20 +138,20 @@ def _truncated(prompt: Prompt, keep: int | None) -> Prompt:
     return prompt._replace(token_ids=prompt.token_ids[-keep:], text=None)
 
 
-def _check_length(num_prompt_tokens: int, max_tokens: int | None, max_model_len: int, prompt_field: str) -> None:
+def _check_length(num_prompt_tokens: int, max_tokens: int | None, max_model_len: int, body: GenerationFields) -> None:
     """vLLM's words, which clients parse."""
     limit = f"This model's maximum context length is {max_model_len} tokens. However, "
     needed = min(1, 1 if max_tokens is None else max_tokens)  # with max_tokens 0 a prompt may fill the context
     if num_prompt_tokens + needed > max_model_len:
         raise ContextLengthError(
             f"{limit}your prompt contains {num_prompt_tokens} input tokens. "
-            f"Please reduce the length of the {prompt_field}.",
-            param=prompt_field,
+            f"Please reduce the length of the {body.prompt_field}.",
+            param=body.prompt_field,
         )
-    if max_tokens is not None and num_prompt_tokens + max_tokens > max_model_len:
+    if max_tokens is not None and num_prompt_tokens + max_tokens > max_model_len and not body.shift:
         raise ContextLengthError(
             f"{limit}you requested {max_tokens} output tokens and your prompt contains {num_prompt_tokens} input "
             f"tokens, for a total of {num_prompt_tokens + max_tokens} tokens. "
-            f"Please reduce max_tokens or the length of the {prompt_field}.",
+            f"Please reduce max_tokens or the length of the {body.prompt_field}.",
             param="max_tokens",
         )
