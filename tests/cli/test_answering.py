@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pagemill.cli.answering import answer
+from pagemill.cli.answering import Output, answer
 from pagemill.cli.conversation import Conversation
 
 
@@ -40,6 +40,6 @@ async def test_thoughts_are_printed_for_people_only(
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: on_terminal)
     conversation = Conversation("m")
-    await answer(Server(*messages), conversation, "hi", verbose=False)  # type: ignore[arg-type]  # all that is used of one
+    await answer(Server(*messages), conversation, "hi", Output())  # type: ignore[arg-type]  # all that is used of one
     assert capsys.readouterr().out == printed
     assert conversation.messages[-1] == {"role": "assistant", "content": "42"}

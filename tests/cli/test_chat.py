@@ -9,7 +9,10 @@ import pexpect
 import pytest
 
 from pagemill.backends.fake import EOS, FakeBackend
+from pagemill.store.references import DEMO_FOLDER
 from support.api_server import RunningServer, running_server, wait_until
+from support.model_server import FLAGS, model_server
+from support.registry_models import write_model
 from support.served_process import clean_environment
 
 pytestmark = pytest.mark.slow
@@ -34,9 +37,9 @@ class ScriptedBackend(FakeBackend):
 class Terminal:
     """`pagemill run` on a pseudo-terminal."""
 
-    def __init__(self, server: RunningServer, state: Path, *flags: str) -> None:
+    def __init__(self, url: str, state: Path, *flags: str, model: str = "fake") -> None:
         environment = clean_environment(PROMPT_TOOLKIT_NO_CPR="1", TERM="xterm", XDG_STATE_HOME=str(state))
-        arguments = ["-m", "pagemill", "run", "fake", "--server", server.url, *flags]
+        arguments = ["-m", "pagemill", "run", model, "--server", url, *flags]
         self.child: pexpect.spawn[str] = pexpect.spawn(
             sys.executable, arguments, env=environment, encoding="utf-8", timeout=TIMEOUT_S, dimensions=(50, 120)
         )
@@ -69,7 +72,7 @@ def server(backend: ScriptedBackend) -> Iterator[RunningServer]:
 
 @pytest.fixture
 def terminal(server: RunningServer, tmp_path: Path) -> Iterator[Terminal]:
-    opened = Terminal(server, tmp_path)
+    opened = Terminal(server.url, tmp_path)
     opened.enter("/set parameter temperature 0")
     yield opened
     opened.child.close(force=True)
@@ -147,6 +150,12 @@ WRONG_COMMANDS = {
     "/set parameter top_k many": "top_k is an integer, got 'many'",
     "/set parameter temperature -1": "temperature must be between 0 and 100, got -1.0",
     "/set parameter stop 'open": "No closing quotation",
+    "/set parameter top_k 1 2": "parameter top_k takes one value",
+    "/set format yaml": "usage: /set format json",
+    "/set think": "fake does not support thinking",
+    "/set think deeply": "usage: /set think [high|medium|low]",
+    "/save": "usage: /save MODEL",
+    "/save mine": "the folder models_dir, which is not set",
     "/load": "usage: /load MODEL",
     "/load other": "does not serve 'other'",
 }
@@ -163,6 +172,9 @@ def test_show_load_and_verbose(terminal: Terminal) -> None:
     assert "architecture" in terminal.enter("/show info")
     assert "{% for message in messages %}" in terminal.enter("/show template")
     assert "/set system TEXT" in terminal.enter("/? set")
+    assert "no licence" in terminal.enter("/show license")
+    assert "FROM fake" in terminal.enter("/show modelfile")
+    assert "Ctrl-W" in terminal.enter("/? shortcuts")
     assert "Loaded fake" in terminal.enter("/load fake:latest")
     terminal.enter("/set verbose")
     assert "eval rate:" in terminal.enter("hi")
@@ -171,7 +183,7 @@ def test_show_load_and_verbose(terminal: Terminal) -> None:
 
 
 def test_the_history_outlives_the_session_unless_it_is_switched_off(server: RunningServer, tmp_path: Path) -> None:
-    first = Terminal(server, tmp_path)
+    first = Terminal(server.url, tmp_path)
     first.enter("remember me")
     first.enter("/set nohistory")
     first.enter("but not me")
@@ -181,7 +193,7 @@ def test_the_history_outlives_the_session_unless_it_is_switched_off(server: Runn
     assert "remember me" in history.read_text()
     assert "but not me" not in history.read_text()
     assert history.stat().st_mode & 0o077 == 0, "only its owner may read it"
-    second = Terminal(server, tmp_path)
+    second = Terminal(server.url, tmp_path)
     second.child.send("\x1b[A\x1b[A")  # arrow up: past /set nohistory, to the message
     second.child.expect_exact("remember me")
     second.child.close(force=True)
@@ -193,3 +205,40 @@ def test_control_characters_of_an_answer_do_not_reach_the_terminal(
     backend.answer = b"before\x1b]0;owned\x07after"
     terminal.child.send("hi\r")
     terminal.child.expect_exact("before]0;ownedafter")
+
+
+def test_long_lines_are_broken_between_words_unless_it_is_switched_off(
+    terminal: Terminal, backend: ScriptedBackend
+) -> None:
+    backend.answer = b"a " + b"twelve chars " * 12
+    lines = terminal.enter("hi").split("\n")
+    assert [line.count("twelve chars") for line in lines if "twelve chars" in line] == [9, 3]
+    terminal.enter("/set nowordwrap")
+    assert backend.answer.decode() in terminal.enter("hi")
+
+
+def test_a_session_becomes_a_model_that_another_goes_on_with(tmp_path: Path) -> None:
+    write_model(tmp_path / "models", "base", (DEMO_FOLDER / "grist" / "grist-q8_0.gguf").read_bytes())
+    with model_server("--models-dir", str(tmp_path / "models"), *FLAGS) as served:
+        terminal = Terminal(served.url, tmp_path, model="base")
+        for line in ("/set parameter temperature 0", "/set parameter num_predict 8", "/set system You are a miller."):
+            terminal.enter(line)
+        said = terminal.enter("What is 7 + 5?").strip().splitlines()[-1]
+        assert "12" in said
+        assert "Created the model mine." in terminal.enter("/save mine")
+        terminal.enter("/clear")
+        loaded = terminal.enter("/load mine", then="Loaded mine.")
+        assert ">>> What is 7 + 5?" in loaded
+        assert said in loaded
+        terminal.child.expect_exact(">>> ")
+        terminal.enter("And 2 + 2?")
+        assert "Created the model mine." in terminal.enter("/save mine")
+        terminal.child.send("/bye\r")
+        assert terminal.end() == 0
+        shown = served.post("/api/show", {"model": "mine"}).json()
+    assert [message["content"] for message in shown["messages"] if message["role"] == "user"] == [
+        "What is 7 + 5?",
+        "And 2 + 2?",
+    ]
+    assert shown["system"] == "You are a miller."
+    assert "num_predict" in shown["parameters"]

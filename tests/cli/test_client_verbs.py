@@ -48,6 +48,26 @@ def test_run_of_an_empty_prompt_only_loads_the_model(pagemill: Command, flags: t
     assert (outcome.code, outcome.out) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (("--format", "yaml"), "--format: it is neither json nor a JSON schema: yaml"),
+        (("--format", "[1]"), "--format: it is neither json nor a JSON schema: [1]"),
+    ],
+)
+def test_run_refuses_a_format_that_is_none(pagemill: Command, flags: tuple[str, ...], complaint: str) -> None:
+    outcome = pagemill("run", "fake", "hi", *flags)
+    assert (outcome.code, outcome.err) == (2, f"pagemill: {complaint}\n")
+
+
+def test_run_can_ask_for_thinking_in_ollamas_ways(pagemill: Command, flags: tuple[str, ...]) -> None:
+    for asked in (("--think",), ("--think=true",), ("--think=high",)):
+        refused = pagemill("run", *asked, "fake", "hi", *flags)
+        assert (refused.code, "does not support thinking" in refused.err) == (1, True), refused.err
+    assert pagemill("run", "--think=false", "fake", "hi", *flags).code == 0
+    assert pagemill("run", "--think=deeply", "fake", "hi", *flags).code == 2
+
+
 def test_stop_of_a_model_that_is_not_there_fails(pagemill: Command, flags: tuple[str, ...]) -> None:
     outcome = pagemill("stop", "other", *flags)
     assert outcome.code == 1

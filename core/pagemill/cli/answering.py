@@ -1,8 +1,10 @@
-"""Prints an answer while it comes, and its timings. Owns no state."""
+"""Prints an answer while it comes, and its timings. Owns no state but how that is wanted."""
 
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pagemill.cli.conversation import Conversation
@@ -15,11 +17,20 @@ if TYPE_CHECKING:
 CONTROL_CHARACTERS = dict.fromkeys([code for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"])
 
 
-async def answer(server: "ServerClient", conversation: Conversation, text: str, *, verbose: bool) -> None:
-    """Say `text` and print the answer, then its timings if `verbose`. Ends with a line break, also when interrupted.
+@dataclass(slots=True)
+class Output:
+    """How answers are printed."""
+
+    verbose: bool = False  # with timings
+    word_wrap: bool = True  # with lines broken between words, on a terminal
+
+
+async def answer(server: "ServerClient", conversation: Conversation, text: str, output: Output) -> None:
+    """Say `text` and print the answer. Ends with a line break, also when interrupted.
     What the model thinks before is for people to read: it is printed on a terminal only.
     """
     on_terminal = sys.stdout.isatty()
+    show = _wrapped() if on_terminal and output.word_wrap else write
     last: Mapping[str, Any] = {}
     is_thinking = False
     try:
@@ -30,15 +41,26 @@ async def answer(server: "ServerClient", conversation: Conversation, text: str, 
                     write(piece)
                     continue
                 if bool(thought) > is_thinking:
-                    write("Thinking...\n")
+                    show("Thinking...\n")
                 if piece and is_thinking:
-                    write("\n...done thinking.\n\n")
+                    show("\n...done thinking.\n\n")
                 is_thinking = bool(thought) or (is_thinking and not piece)
-                write((thought + piece).translate(CONTROL_CHARACTERS))
+                show(printable(thought + piece))
     finally:
         write_line()
-    if verbose:
+    if output.verbose:
         write_timings(last)
+
+
+def printable(text: str) -> str:
+    """Without what a terminal takes for a command."""
+    return text.translate(CONTROL_CHARACTERS)
+
+
+def _wrapped() -> Callable[[str], None]:
+    from pagemill.cli.word_wrap import WordWrap
+
+    return WordWrap(write, lambda: shutil.get_terminal_size().columns)
 
 
 def write_timings(last: Mapping[str, Any]) -> None:

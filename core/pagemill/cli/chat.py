@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from pagemill.cli.answering import answer
+from pagemill.cli.answering import Output, answer, printable
 from pagemill.cli.conversation import Conversation
 from pagemill.cli.loading import load
 from pagemill.cli.tables import write_error, write_line
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pagemill.cli.line_editor import LineEditor
     from pagemill.cli.server_client import ServerClient
 
+PROMPT = ">>> "
 QUOTES = '"""'
 Connect = Callable[[str], "AbstractAsyncContextManager[ServerClient]"]
 
@@ -33,12 +34,11 @@ class Chat:
         server: "ServerClient",
         stack: AsyncExitStack,
         connect: Connect,
-        *,
-        verbose: bool,
+        output: Output,
     ) -> None:
         self.conversation = conversation
         self.server = server
-        self.verbose = verbose
+        self.output = output
         self._stack = stack
         self._connect = connect
         self._editor: LineEditor | None = None
@@ -56,6 +56,7 @@ class Chat:
         from pagemill.cli.chat_commands import ChatCommands
 
         commands = ChatCommands(self)
+        await self._show_messages()
         while not commands.leaving:
             text = await self._read_message()
             if text is None:
@@ -64,7 +65,7 @@ class Chat:
                 if text.startswith("/"):
                     await self._interruptible(commands.execute(text))
                 elif text:
-                    await self._interruptible(answer(self.server, self.conversation, text, verbose=self.verbose))
+                    await self._interruptible(answer(self.server, self.conversation, text, self.output))
             except PagemillError as error:
                 write_error(str(error))
             write_line()
@@ -84,11 +85,32 @@ class Chat:
         self.server = server
         self.conversation.model = model
         self.conversation.messages.clear()
+        await self._show_messages()
+
+    async def save(self, name: str) -> None:
+        """Make a model of this session: what is loaded, with the system message, the parameters and what was said.
+
+        Raises:
+            PagemillError: it can't be made; says why.
+        """
+        messages_before = (await self.show()).get("messages") or ()
+        await self.server.post("/api/create", {**self.conversation.as_model(name, messages_before), "stream": False})
+
+    async def show(self) -> dict[str, Any]:
+        """What the model is."""
+        return await self.server.post("/api/show", {"model": self.conversation.model})
+
+    async def _show_messages(self) -> None:
+        """Those of the model, before which a conversation does not begin."""
+        for message in (await self.show()).get("messages") or ():
+            if message["role"] != "system":
+                prompt = PROMPT if message["role"] == "user" else ""
+                write_line(f"{prompt}{printable(message['content'])}" + ("" if prompt else "\n"))
 
     async def _read_message(self) -> str | None:
         """One line, or the lines between triple quotes. None: the user leaves. Empty: there is nothing to say."""
         try:
-            line = (await self.editor.read(">>> ")).strip()
+            line = (await self.editor.read(PROMPT)).strip()
             return await self._read_quoted(line, QUOTES) if QUOTES in line else line
         except KeyboardInterrupt:
             write_line("Use Ctrl-D or /bye to exit.")

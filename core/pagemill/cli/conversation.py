@@ -3,7 +3,7 @@
 A `Conversation` owns its messages. It knows nothing of terminals.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ class Conversation:
     keep_alive: str | None = None
     system: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    format: str | dict[str, Any] | None = None
+    think: bool | str | None = None  # None: as the model has it
     messages: list[dict[str, str]] = field(default_factory=list)
 
     async def say(self, server: "ServerClient", text: str) -> AsyncGenerator[dict[str, Any], None]:
@@ -44,6 +46,16 @@ class Conversation:
         """The body for `/api/chat`."""
         messages = [{"role": "system", "content": self.system}] if self.system else []
         body: dict[str, Any] = {"model": self.model, "messages": messages + self.messages, "options": self.options}
-        if self.keep_alive is not None:
-            body["keep_alive"] = self.keep_alive
+        for name in ("keep_alive", "format", "think"):
+            if getattr(self, name) is not None:
+                body[name] = getattr(self, name)
         return body
+
+    def as_model(self, name: str, messages_before: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+        """The body for `/api/create` of a model that goes on from here: `messages_before` are those of the model."""
+        further = {
+            "system": self.system,
+            "parameters": self.options,
+            "messages": [*messages_before, *self.messages],
+        }
+        return {"model": name, "from": self.model, **{field: value for field, value in further.items() if value}}

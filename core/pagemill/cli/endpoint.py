@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from pagemill.cli.server_client import ServerClient
 
 # An engine of our own listens nowhere and asks for no key, whatever the environment says of the server's.
-IN_PROCESS: dict[str, Any] = {**UNGUARDED, "root_path": "", "keep_alive": "-1", "served_model_name": ()}
+IN_PROCESS: dict[str, Any] = {
+    **UNGUARDED,
+    "root_path": "",
+    "keep_alive": "-1",
+    "served_model_name": (),
+    "manage_models": True,
+}
 
 
 @asynccontextmanager
