@@ -36,7 +36,7 @@ def _check_texts(settings: "Settings") -> None:
     if endpoint is not None and not _is_web_address(endpoint):
         raise SettingsError(f"otlp_traces_endpoint must be an address with http:// or https://, got {endpoint!r}")
     for origin in settings.allowed_origins:
-        if origin != "*" and "://" not in origin:
+        if origin not in ("*", "null") and "://" not in origin:
             raise SettingsError(f"allowed_origins must have a scheme, as https://{origin}, got {origin!r}")
 
 

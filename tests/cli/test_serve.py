@@ -153,3 +153,11 @@ def test_the_log_level_holds() -> None:
     outcome = run_to_end("fake", "--log-level", "loud")
     assert outcome.returncode == 2
     assert "--log-level" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_open"), [((), True), (("--api-key", "k"), False), (("--host", "127.0.0.1"), False)]
+)
+def test_a_server_that_everybody_reaches_says_so_unless_it_has_a_key(flags: tuple[str, ...], is_open: bool) -> None:
+    with served_process("fake", "--port", "0", "--host", "0.0.0.0", *flags) as served:
+        assert ("there is no api_key" in served.log) == is_open

@@ -18,7 +18,7 @@ from pagemill.api.context import route_path
 from pagemill.api.errors import error_response
 from pagemill.api.middleware import PROBE_PATHS, header
 from pagemill.api.origins import is_allowed
-from pagemill.cli.listening import is_loopback
+from pagemill.cli.listening import is_for_this_machine
 from pagemill.errors import ForbiddenError
 from pagemill.settings import Settings
 
@@ -74,7 +74,7 @@ class BrowserGuard:
 
 def guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
     """The app, with the guard before it if the settings call for it."""
-    local = settings.uds is None and is_loopback(settings.host)
+    local = settings.uds is None and is_for_this_machine(settings)
     if not local and not settings.allowed_hosts:
         return app
     hosts, origins = settings.allowed_hosts, settings.allowed_origins

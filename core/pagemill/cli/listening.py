@@ -44,6 +44,11 @@ def address_of(listener: socket.socket, settings: Settings) -> str:
     return f"{scheme}://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"{scheme}://{host}:{port}"
 
 
+def is_for_this_machine(settings: Settings) -> bool:
+    """Whether only this machine reaches where the settings have the server listen."""
+    return settings.uds is not None or is_loopback(settings.host)
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches what listens there."""
     from ipaddress import ip_address

@@ -7,6 +7,7 @@ loaded ends it with exit code 1, so that whoever supervises the process sees it.
 
 import argparse
 import gc
+import logging
 import os
 import signal
 import socket
@@ -14,11 +15,13 @@ from types import FrameType
 
 from pagemill.cli.container import container_settings
 from pagemill.cli.flags import add_settings_flags, given_settings
-from pagemill.cli.listening import address_of, bind, bind_health, is_loopback, release
+from pagemill.cli.listening import address_of, bind, bind_health, is_for_this_machine, release
 from pagemill.cli.logs import configure_logging
 from pagemill.errors import SettingsError
 from pagemill.settings import Settings
 from pagemill.settings_layers import load_settings
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +45,7 @@ def execute(arguments: argparse.Namespace) -> int:
         if health is not None:
             listeners.append(health)
         _leave_on_sigterm(listeners, settings)
+        _warn_if_open(settings)
         return _serve(settings, listeners)
     finally:
         release(listeners, settings)
@@ -52,6 +56,11 @@ def _check_tls(settings: Settings) -> None:
         from pagemill.cli import tls
 
         tls.check(settings)
+
+
+def _warn_if_open(settings: Settings) -> None:
+    if not (is_for_this_machine(settings) or settings.needs_key or settings.ssl_cert_reqs == "required"):
+        logger.warning("whoever reaches %s port %d may ask: there is no api_key", settings.host, settings.port)
 
 
 def _leave_on_sigterm(listeners: list[socket.socket], settings: Settings) -> None:
@@ -76,8 +85,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
             raise SettingsError("further models are given twice: after MODEL, and by --further-models")
     settings = load_settings(given, fallbacks=container_settings(os.environ))
     if settings.models_dir is not None and settings.manage_models is None:
-        local = settings.uds is not None or is_loopback(settings.host)
-        return settings.with_changes(manage_models=local or settings.needs_key)
+        return settings.with_changes(manage_models=is_for_this_machine(settings) or settings.needs_key)
     return settings
 
 
