@@ -102,6 +102,8 @@ def test_a_server_with_a_certificate_speaks_https_to_who_trusts_it(folder: Path)
         listed = pagemill("ps", "--server", served.address, "--cacert", str(folder / "ca.pem"))
         assert listed.returncode == 0, listed.stderr
         assert "fake" in listed.stdout
+        distrusting = pagemill("ps", "--server", served.address)
+        assert f"the certificate of {served.address} is not trusted (--cacert names one)" in distrusting.stderr
         refused = pagemill("ps", "--server", served.address, "--cacert", str(folder / "nonsense.pem"))
         assert "nonsense.pem" in refused.stderr
 

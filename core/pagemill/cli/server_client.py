@@ -150,6 +150,8 @@ class ServerClient:
         return NotFoundOnServerError(message) if response.status_code == HTTP_NOT_FOUND else CommandError(message)
 
     def _unreachable(self, error: httpx.HTTPError) -> CommandError:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return CommandError(f"the certificate of {self.address} is not trusted (--cacert names one): {error}")
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             return CommandError(
                 f"no server answers at {self.address}: start one with `pagemill serve`, or name it with --server"
