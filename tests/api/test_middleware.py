@@ -57,6 +57,7 @@ def test_access_log_says_what_happened_but_not_the_prompt(
     assert " ms " in line
     assert "model=fake" in line
     assert "user='ann'" in line
+    assert "key=" not in line, "there is none"
     assert "private" not in caplog.text
 
 

@@ -83,17 +83,16 @@ def _request_id(scope: Scope) -> str:
 
 
 def _log(scope: Scope, record: Exchange, duration_s: float) -> None:
+    who = (("model", record.model), ("user", record.user and shown(record.user)), ("key", record.key_id))
     logger.log(
         logging.DEBUG if route_path(scope) in POLLED_PATHS else logging.INFO,
-        "%s %s %s %.1f ms request_id=%s model=%s user=%s key=%s",
+        "%s %s %s %.1f ms request_id=%s%s",
         scope["method"],
         quote(scope["path"]),  # a decoded path may hold line breaks
         record.status,
         duration_s * 1000,
         record.request_id,
-        record.model,
-        record.user and shown(record.user),
-        record.key_id,
+        "".join(f" {name}={value}" for name, value in who if value is not None),
     )
 
 
