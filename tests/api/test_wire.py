@@ -1,5 +1,6 @@
 """Reading request bodies: paths, values and unknown fields in error messages."""
 
+import gzip
 from typing import Annotated, Any
 
 import pytest
@@ -28,11 +29,11 @@ class Part(WireModel):
     odd: Annotated[Any, only(None, 1)] = None
 
 
-async def read(text: str | bytes) -> Body:
+async def read(text: str | bytes, *headers: tuple[bytes, bytes]) -> Body:
     async def receive() -> Message:
         return {"type": "http.request", "body": text if isinstance(text, bytes) else text.encode()}
 
-    return await read_json(Request({"type": "http", "headers": []}, receive), Body)
+    return await read_json(Request({"type": "http", "headers": headers}, receive), Body)
 
 
 async def failure(text: str | bytes) -> InvalidRequestError:
@@ -91,6 +92,12 @@ async def test_no_json_is_said_to_be_none(text: str | bytes) -> None:
     error = await failure(text)
     assert "missing request body" in error.message or "not valid JSON" in error.message
     assert error.param is None
+
+
+async def test_a_compressed_body_is_refused_by_its_encoding() -> None:
+    with pytest.raises(UnsupportedParameterError, match=r"^Content-Encoding 'gzip' is not supported"):
+        await read(gzip.compress(b"{}"), (b"content-encoding", b"gzip"))
+    assert await read('{"number": 2}', (b"content-encoding", b"identity")) == Body(number=2.0)
 
 
 @pytest.mark.parametrize("text", ["[]", "5", "null", '"x"'])

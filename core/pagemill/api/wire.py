@@ -38,9 +38,12 @@ async def read_json(request: Request, model: type[Model]) -> Model:
 
     Raises:
         InvalidRequestError: no body, no JSON, or a wrong value; names the field and the value.
-        UnsupportedParameterError: a field that the model does not have (if it forbids extras).
+        UnsupportedParameterError: a field that the model does not have (if it forbids extras); a compressed body.
         PayloadTooLargeError: the body is larger than the `max_body_bytes` setting.
     """
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise UnsupportedParameterError(f"Content-Encoding {shown(encoding)} is not supported: send the body as it is")
     body = await request.body()
     if not body.strip():
         raise InvalidRequestError("missing request body")
