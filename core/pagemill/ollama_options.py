@@ -7,6 +7,7 @@ say.
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from reprlib import repr as shown
@@ -145,10 +146,13 @@ def parameter_of_text(name: str, text: str) -> object:
     if name not in INTEGERS | LOAD_INTEGERS | FLOATS:
         raise InvalidRequestError(f"unknown parameter {name!r}; there are {', '.join(sorted(ALL))}", param=name)
     try:
-        return float(text) if name in FLOATS else int(text)
-    except ValueError as error:
+        value = float(text) if name in FLOATS else int(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
         kind = "a number" if name in FLOATS else "an integer"
-        raise InvalidRequestError(f"{name} is {kind}, got {text!r}", param=name) from error
+        raise InvalidRequestError(f"{name} is {kind}, got {text!r}", param=name)
+    return value
 
 
 def of_generations(values: Mapping[str, object]) -> dict[str, object]:

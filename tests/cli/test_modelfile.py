@@ -110,6 +110,8 @@ def test_only_what_is_there_is_asked_for() -> None:
         ("FROM x\nPARAMETER top_k", "line 2: PARAMETER: top_k has no value"),
         ("FROM x\nPARAMETER top_k many", "line 2: PARAMETER: top_k is an integer, got 'many'"),
         ("FROM x\nPARAMETER temperature hot", "line 2: PARAMETER: temperature is a number, got 'hot'"),
+        ("FROM x\nPARAMETER temperature inf", "line 2: PARAMETER: temperature is a number, got 'inf'"),
+        ("FROM x\nPARAMETER temperature nan", "line 2: PARAMETER: temperature is a number, got 'nan'"),
         ("FROM x\nPARAMETER use_mmap perhaps", "line 2: PARAMETER: use_mmap is true or false, got 'perhaps'"),
         ("FROM x\nPARAMETER colour red", "line 2: PARAMETER: unknown parameter 'colour'; there are frequency_penalty,"),
         ("FROM x\nMESSAGE nobody hi", "line 2: MESSAGE: a message is of system, user, assistant, not of nobody"),
