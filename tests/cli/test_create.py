@@ -1,6 +1,9 @@
 """pagemill create: a Modelfile becomes a model, by a server that runs or in a folder of this machine."""
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,9 +11,10 @@ from typing import Any
 import pytest
 
 from cli.conftest import Command
-from pagemill.cli.main import EXIT_FAILED
+from pagemill.cli.main import EXIT_FAILED, EXIT_INTERRUPTED
 from support.model_server import ModelServer, model_server
 from support.registry_models import digest_of, manifest_path, write_model
+from support.served_process import clean_environment
 from support.tiny_gguf import TinyModel
 
 GGUF = b"GGUF" + bytes(10**5)
@@ -99,6 +103,28 @@ def test_the_modelfile_of_the_working_folder_is_the_default(
     outcome = pagemill("create", "here", "--models-dir", str(models))
     assert outcome.code == 0, outcome.err
     assert "Modelfile: line 2: parameter mirostat has no effect" in outcome.err
+
+
+def test_standard_input_may_be_the_modelfile(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "weights.gguf").write_bytes(GGUF)
+    command = [sys.executable, "-m", "pagemill", "create", "piped", "-f", "-", "--models-dir", str(models)]
+    text = "FROM ./weights.gguf\nSYSTEM ä".encode("utf-16")
+    subprocess.run(command, input=text, cwd=tmp_path, env=clean_environment(), check=True, stderr=subprocess.PIPE)
+    assert layers(models, "piped") == {"model": GGUF, "system": "ä".encode()}
+
+
+def test_what_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
+    source = TinyModel(embedding=1024, feed_forward=4096, num_layers=4).write(tmp_path / "large.gguf")
+    modelfile = written(tmp_path, f"FROM {source}")
+    arguments = ["create", "no", "-f", modelfile, "-q", "q4_K_M", "--models-dir", str(tmp_path / "models")]
+    command = [sys.executable, "-m", "pagemill", *arguments, "--threads", "1"]
+    with subprocess.Popen(command, env=clean_environment(), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any("quantizing" in line for line in iter(process.stderr.readline, ""))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == EXIT_INTERRUPTED
+    assert [path.name[:7] for path in (tmp_path / "models" / "blobs").glob("*")].count("sha256-") == 2
+    assert not list((tmp_path / "models" / "blobs").glob(".*"))
 
 
 def test_a_folder_that_is_not_there_is_made(pagemill: Command, tmp_path: Path) -> None:

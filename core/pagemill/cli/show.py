@@ -5,6 +5,7 @@ import asyncio
 import json
 
 from pagemill.cli.endpoint import open_endpoint
+from pagemill.cli.flags import add_settings_flags, given_settings
 from pagemill.cli.logs import configure_logging
 from pagemill.cli.model_card import write_model_card
 from pagemill.cli.server_address import add_client_flags
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument("-v", "--verbose", action="store_true", help="with the metadata of the model's file")
     add_client_flags(parser)
+    add_settings_flags(parser, ("models_dir",))
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -38,7 +40,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 async def _show(arguments: argparse.Namespace) -> None:
-    async with open_endpoint(arguments.MODEL, arguments, SMALLEST_ENGINE) as server:
+    async with open_endpoint(arguments.MODEL, arguments, {**SMALLEST_ENGINE, **given_settings(arguments)}) as server:
         shown = await server.post("/api/show", {"model": arguments.MODEL, "verbose": arguments.verbose})
     if arguments.json:
         write_line(json.dumps(shown, indent=2, ensure_ascii=False))
