@@ -1,9 +1,13 @@
 """Modelfiles, as Ollama reads them."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from pagemill.api.ollama.modelfile import modelfile
 from pagemill.cli.failure import CommandError
 from pagemill.cli.modelfile import Modelfile, parse_modelfile
+from pagemill.store.model_defaults import ModelDefaults
 
 WHOLE = '''# what it is made of
 from ./grist.gguf
@@ -26,6 +30,9 @@ LICENSE "Apache
 2.0"
 License MIT
 '''
+
+
+TEXTS = st.text(alphabet='ab "#\n', min_size=1).filter(lambda text: '"""' not in text)
 
 
 def parse(text: str) -> Modelfile:
@@ -132,3 +139,14 @@ def test_what_is_wrong_is_told_with_its_line_and_instruction(text: str, complain
 def test_what_is_no_text_is_refused() -> None:
     with pytest.raises(CommandError, match="it is no text"):
         parse_modelfile(b"FROM \xff\xfe\x00")
+
+
+@given(st.lists(TEXTS, min_size=5, max_size=5))
+def test_what_show_prints_makes_the_same_model(texts: list[str]) -> None:
+    template, system, message, license_text, stop = texts
+    messages = ({"role": "user", "content": message},)
+    parameters: dict[str, object] = {"temperature": 1.0, "top_k": 5, "use_mmap": False, "stop": [stop, "END"]}
+    shown = modelfile(
+        "x", template, ModelDefaults(system=system, parameters=parameters, messages=messages), [license_text]
+    )
+    assert parse(shown) == Modelfile("x", template, system, parameters, list(messages), [license_text])
