@@ -12,8 +12,9 @@ import pytest
 from pagemill import bootstrap
 from pagemill.backends.fake import FakeBackend
 from pagemill.bootstrap import build_app, build_pool, load_backend, load_model
-from pagemill.errors import ModelLoadError, ModelNotFoundError, SettingsError
+from pagemill.errors import InvalidRequestError, ModelLoadError, ModelNotFoundError, SettingsError
 from pagemill.generation import GenerationRequest, SamplingParams
+from pagemill.prompts.structured_output.formats import Regex
 from pagemill.settings import Settings
 from pagemill.store.references import ModelReference, resolve_local
 
@@ -43,6 +44,17 @@ async def test_the_chat_template_file_replaces_the_models_own(tmp_path: Path) ->
     try:
         assert model.chat_template is not None
         assert model.chat_template.render([{"role": "user", "content": "hé"}]) == "<|bos|>[hé]"
+    finally:
+        await model.engine.close()
+
+
+async def test_a_models_formats_cost_no_more_than_the_settings_say() -> None:
+    limits = {"max_grammar_items": 11, "max_grammar_fuel": 1200, "max_grammar_states": 130, "max_grammar_ms": 0.5}
+    model = await load_model(resolve_local("fake"), settings_of(**limits))
+    try:
+        assert model.grammar_limits == tuple(limits.values())
+        with pytest.raises(InvalidRequestError, match="max_grammar_fuel"):
+            model.grammars.compile(Regex("|".join(str(number) for number in range(10**4, 10**4 + 2000)), "f"))
     finally:
         await model.engine.close()
 

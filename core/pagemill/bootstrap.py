@@ -159,6 +159,12 @@ async def _finish_load(load: BackendLoad, settings: Settings, template: str | No
         load.elapsed_s,
         max_grammar_bytes=settings.max_grammar_bytes,
         grammar_cache_size=settings.grammar_cache_size,
+        grammar_limits=(
+            settings.max_grammar_items,
+            settings.max_grammar_fuel,
+            settings.max_grammar_states,
+            settings.max_grammar_ms,
+        ),
     )
 
 
@@ -182,13 +188,13 @@ def _engine_config(settings: Settings) -> "EngineConfig":
         enable_prefix_caching=settings.enable_prefix_caching,
         request_timeout_s=settings.request_timeout_s,
         retry_after_s=settings.retry_after_s,
+        max_shifted_contexts=settings.max_shifted_contexts,
     )
 
 
 def make_chat_template(backend: "Backend", override: str | None, settings: Settings) -> "ChatTemplate | None":
     """The model's template, or the one in its place; None if there is none."""
     from pagemill.prompts.chat_template import ChatTemplate
-        max_shifted_contexts=settings.max_shifted_contexts,
 
     source = backend.info.chat_template if override is None else override
     if source is None:

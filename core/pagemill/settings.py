@@ -252,6 +252,18 @@ class Settings(Validated):
     max_grammar_bytes: int = field(
         128 * 2**10, ge=1, description="largest JSON schema, pattern, list of choices or grammar of a request"
     )
+    max_grammar_items: int = field(
+        5000, ge=10, description="most work of a format's parser for one token, in items: ambiguous grammars take many"
+    )
+    max_grammar_fuel: int = field(
+        200_000, ge=1000, description="most work of a format's lexer for one token, in expressions that it makes"
+    )
+    max_grammar_states: int = field(
+        50_000, ge=100, description="most states of a format's lexer along one output, a kilobyte or two each"
+    )
+    max_grammar_ms: float = field(
+        5.0, gt=0, description="longest CPU time that a format may take a token, averaged over the output"
+    )
     grammar_cache_size: int = field(64, ge=0, description="compiled formats that are kept for each model")
     request_timeout_s: float = field(0, ge=0, description="longest time a request may take; 0: no limit")
     drain_timeout_s: float = field(30, ge=0, description="time that running requests get to end at shutdown")

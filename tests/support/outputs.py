@@ -1,17 +1,20 @@
 """Walking along compiled formats without an engine: is a text an output, and what would a random model say?"""
 
 from random import Random
+from typing import Any
 
 from pagemill.backends.fake.tokenizer import EOS, FakeTokenizer
 from pagemill.prompts.structured_output.compiler import GrammarCompiler
+from pagemill.prompts.structured_output.limits import GrammarLimits
 from pagemill.prompts.structured_output.matcher import CompiledGrammar
 
 TOKENIZER = FakeTokenizer()
 
 
-def byte_compiler(*, max_source_bytes: int = 100_000, cache_size: int = 8) -> GrammarCompiler:
+def byte_compiler(*, max_source_bytes: int = 100_000, cache_size: int = 8, **limits: Any) -> GrammarCompiler:
     """One for the fake backend's vocabulary: a token a byte, and special ones."""
-    return GrammarCompiler(TOKENIZER, max_source_bytes=max_source_bytes, cache_size=cache_size)
+    further = GrammarLimits(**limits)
+    return GrammarCompiler(TOKENIZER, max_source_bytes=max_source_bytes, cache_size=cache_size, limits=further)
 
 
 def allowed(mask: bytes) -> list[int]:

@@ -29,6 +29,7 @@ class LoadedModel:
     load_duration_s: float
     max_grammar_bytes: int = 128 * 1024
     grammar_cache_size: int = 64
+    grammar_limits: "tuple[()] | tuple[int, int, int, float]" = ()  # as `GrammarLimits` has them; or its defaults
     _grammars: "GrammarCompiler | None" = field(default=None, init=False)
     _marker_ids: "dict[MessageFormat, frozenset[int]]" = field(default_factory=dict, init=False)
 
@@ -62,9 +63,13 @@ class LoadedModel:
         """What compiles the formats that outputs are held to. Made when it is first asked for."""
         if self._grammars is None:
             from pagemill.prompts.structured_output.compiler import GrammarCompiler
+            from pagemill.prompts.structured_output.limits import GrammarLimits
 
             self._grammars = GrammarCompiler(
-                self.tokenizer, max_source_bytes=self.max_grammar_bytes, cache_size=self.grammar_cache_size
+                self.tokenizer,
+                max_source_bytes=self.max_grammar_bytes,
+                cache_size=self.grammar_cache_size,
+                limits=GrammarLimits(*self.grammar_limits),
             )
         return self._grammars
 

@@ -199,15 +199,15 @@ def test_chains_of_rules_and_references_as_long_as_may_be_are_compiled() -> None
 
 
 def test_a_format_that_grows_too_complex_on_the_way_is_an_error_there() -> None:
-    rules = "\n".join(f'p{index}: p{index + 1} | "b" p{index + 1}' for index in range(3000))
-    matcher = byte_compiler().submit(Grammar(f'start: p0\n{rules}\np3000: "a"', "f")).result().matcher()
+    rules = "\n".join(f'p{index}: p{index + 1} | "b" p{index + 1}' for index in range(750))
+    matcher = byte_compiler().submit(Grammar(f'start: p0\n{rules}\np750: "a"', "f")).result().matcher()
     assert allowed(matcher.allowed()) == [ord("a"), ord("b")]
     with pytest.raises(StructuredOutputError, match="Current row has"):
         matcher.advance(ord("b"))
 
 
 def test_a_format_without_any_output_is_refused() -> None:
-    with pytest.raises(InvalidRequestError, match="f: no output is possible"):
+    with pytest.raises(InvalidRequestError, match="f: no output can be begun"):
         byte_compiler().compile(JSONSchema('{"$ref": "#"}', "f"))
 
 

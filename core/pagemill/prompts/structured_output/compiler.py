@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
 from pagemill.prompts.structured_output.formats import Format, sources
+from pagemill.prompts.structured_output.limits import GrammarLimits
 
 if TYPE_CHECKING:
     from pagemill.prompts.structured_output.matcher import CompiledGrammar
@@ -20,6 +21,7 @@ NUM_THREADS = 2
 # The library recurses along chains of rules and references, kilobytes a link: in the usual 8 MiB, one of two thousand
 # would end the process. This holds the longest that fits into `max_source_bytes`; what is not used takes no memory.
 STACK_BYTES = 256 * 2**20
+DEFAULTS = GrammarLimits()
 
 
 class TokenSource(Protocol):
@@ -41,9 +43,12 @@ class GrammarCompiler:
     millisecond, a large one a second.
     """
 
-    def __init__(self, tokens: TokenSource, *, max_source_bytes: int, cache_size: int) -> None:
+    def __init__(
+        self, tokens: TokenSource, *, max_source_bytes: int, cache_size: int, limits: GrammarLimits = DEFAULTS
+    ) -> None:
         """`max_source_bytes` is the most that the texts of one format (schemas, patterns) may have together."""
         self._tokens = tokens
+        self._limits = limits
         self._max_source_bytes = max_source_bytes
         self._cache_size = cache_size
         self._cache: OrderedDict[Format, CompiledGrammar] = OrderedDict()  # the one used last comes last
@@ -102,5 +107,5 @@ class GrammarCompiler:
                 except ImportError as error:
                     message = f"structured output needs llguidance: pip install llguidance ({error})"
                     raise UnsupportedParameterError(message) from error
-                self._vocabulary = Vocabulary(self._tokens)
+                self._vocabulary = Vocabulary(self._tokens, self._limits)
             return self._vocabulary

@@ -15,7 +15,7 @@ from llguidance import LLMatcher, LLTokenizer
 from pagemill.errors import InvalidRequestError, UnsupportedParameterError
 from pagemill.prompts.structured_output.formats import Choice, Format, Grammar, JSONSchema, Regex, Source, sources
 from pagemill.prompts.structured_output.lark import parse_schema, to_lark
-from pagemill.prompts.structured_output.matcher import start
+from pagemill.prompts.structured_output.matcher import reworded, start
 
 HOLDER = "/$defs/root"  # where the schema stands in one that refers to a part of it
 SCHEMAS_BY_NAME = ("$defs", "definitions", "properties", "patternProperties")
@@ -34,9 +34,9 @@ def explain(wanted: Format, problem: str, tokenizer: LLTokenizer) -> InvalidRequ
             place, reason = found
             where = f"{part.field} at {place}" if place else part.field
             kind = UnsupportedParameterError if "not supported" in reason else InvalidRequestError
-            return kind(f"{where}: {reason[:MAX_REASON]}", param=part.field)
+            return kind(f"{where}: {reworded(reason[:MAX_REASON])}", param=part.field)
     field = next((part.field for part in sources(wanted)), None)
-    return InvalidRequestError(f"{field}: {_first_line(problem)}", param=field)
+    return InvalidRequestError(f"{field}: {reworded(_first_line(problem))}", param=field)
 
 
 def check_holdable(wanted: Format) -> None:

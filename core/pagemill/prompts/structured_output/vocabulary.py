@@ -11,7 +11,8 @@ from pagemill.errors import InvalidRequestError, UnsupportedParameterError
 from pagemill.prompts.structured_output.diagnosis import check_holdable, explain
 from pagemill.prompts.structured_output.formats import Format, sources
 from pagemill.prompts.structured_output.lark import to_grammar
-from pagemill.prompts.structured_output.matcher import CompiledGrammar, start
+from pagemill.prompts.structured_output.limits import GrammarLimits
+from pagemill.prompts.structured_output.matcher import CompiledGrammar, reworded, start
 
 if TYPE_CHECKING:
     from pagemill.prompts.structured_output.compiler import TokenSource
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 class Vocabulary:
     """See the module. Safe from several threads."""
 
-    def __init__(self, source: "TokenSource") -> None:
+    def __init__(self, source: "TokenSource", limits: GrammarLimits) -> None:
         """Raises UnsupportedParameterError: the model has no token that ends a reply."""
         tokens = _Tokens(source)
+        self._limits = limits
         self._eos_token_ids = source.eos_token_ids
         self._tokenizer = LLTokenizer(tokens, eos_token=sorted(source.eos_token_ids))  # type: ignore[arg-type]  # it reads attributes only
         self._special_tokens = {
@@ -35,17 +37,17 @@ class Vocabulary:
         """Raises InvalidRequestError, as `GrammarCompiler.compile`."""
         try:
             check_holdable(wanted)
-            matcher = start(self._tokenizer, to_grammar(wanted, self._special_tokens))
+            matcher = start(self._tokenizer, to_grammar(wanted, self._special_tokens), self._limits)
             problem = matcher.get_error()
         except ValueError as error:
             problem = str(error)
         if problem:
             raise explain(wanted, problem, self._tokenizer)
-        grammar = CompiledGrammar(matcher)
+        grammar = CompiledGrammar(matcher, self._limits)
         field = next((part.field for part in sources(wanted)), None)
         if matcher.is_error():
-            message = f"{field}: no output is possible: {matcher.get_error().partition(chr(10))[0]}"
-            raise InvalidRequestError(message, param=field)
+            problem = reworded(matcher.get_error().partition("\n")[0])
+            raise InvalidRequestError(f"{field}: no output can be begun: {problem}", param=field)
         if not grammar.can_say_anything(self._eos_token_ids):
             raise InvalidRequestError(f"{field}: the model has no tokens for any output but an empty one", param=field)
         return grammar
