@@ -1,14 +1,18 @@
 """Spans of requests, as a collector receives them by OTLP over HTTP."""
 
+import asyncio
 import builtins
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from pagemill.api import tracing
 from pagemill.api.app import create_app
 from pagemill.backends.fake import FakeBackend
 from pagemill.errors import SettingsError
@@ -136,3 +140,27 @@ def test_without_the_extra_the_setting_says_what_to_install(monkeypatch: pytest.
     pool = ModelPool(Catalog([fake_reference()]), load, keep_alive_s=-1)
     with pytest.raises(SettingsError, match=r"pagemill\[otel\]"):
         create_app(pool, Settings(otlp_traces_endpoint="http://127.0.0.1:1/v1/traces"))
+
+
+class StuckExporter(SpanExporter):
+    """Tries to send until it is told to end."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.ended.wait()
+        return SpanExportResult.FAILURE
+
+    def shutdown(self) -> None:
+        self.ended.set()
+
+
+async def test_a_collector_that_does_not_answer_holds_no_shutdown_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing, "SEND_GRACE_S", 0.05)
+    exporter = StuckExporter()
+    stuck = tracing.Tracing(exporter)
+    stuck.tracer.start_span("request").end()
+    async with asyncio.timeout(20):  # the processor itself would wait for thirty
+        await stuck.close()
+    assert exporter.ended.is_set()

@@ -24,6 +24,7 @@ from pagemill.generation import Delta
 
 SERVICE = "pagemill"  # unless OTEL_SERVICE_NAME says another
 FIRST_SERVER_ERROR = 500
+SEND_GRACE_S = 2.0  # for what is left at the end, if the collector does not answer: exporters try for ten seconds
 
 propagator = TraceContextTextMapPropagator()
 
@@ -32,13 +33,18 @@ class Tracing:
     """Where spans come from and go to. OpenTelemetry's own variables hold for sampling, batches and the resource."""
 
     def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
         self._provider = TracerProvider(resource=_resource())
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self.tracer = self._provider.get_tracer(SERVICE, __version__)
 
     async def close(self) -> None:
-        """Send what has not been sent."""
-        await asyncio.to_thread(self._provider.shutdown)
+        """Send what has not been sent, if the collector takes it within `SEND_GRACE_S`."""
+        sending = asyncio.create_task(asyncio.to_thread(self._provider.shutdown))
+        _, unsent = await asyncio.wait([sending], timeout=SEND_GRACE_S)
+        if unsent:
+            await asyncio.to_thread(self._exporter.shutdown)  # ends its tries
+        await sending
 
 
 def exporter_to(endpoint: str) -> SpanExporter:
