@@ -35,8 +35,8 @@ class Options:
     """Ollama's options that concern a generation, with its defaults."""
 
     num_ctx: int | None = None  # tokens that this request may use of the context; None: all
-    num_keep: int = 4  # tokens at the start of a generate prompt that `truncate` keeps
-    num_predict: int = -1  # -1 and -2: as many as the context holds
+    num_keep: int = 4  # tokens of a prompt's beginning that `truncate` and `shift` keep; below 0: all
+    num_predict: int = -1  # -1 and -2: as many as the context holds, or an answer that shifts may have
     seed: int = -1  # -1: not reproducible
     top_k: int = 40  # 0 or less: off
     top_p: float = 0.9

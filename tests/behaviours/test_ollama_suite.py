@@ -85,6 +85,29 @@ def test_a_long_answer_ends_where_num_ctx_does(grist: ModelServer, path: str, as
     assert last["prompt_eval_count"] + last["eval_count"] == 128
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@GENERATE_OR_CHAT
+def test_a_long_generation_continues_past_the_window_with_its_emoji_intact(
+    grist: ModelServer, path: str, ask: Any, stream: bool
+) -> None:
+    emoji = {"type": "array", "items": {"enum": ["😀", "🎉", "🌍"]}}
+
+    def told(num_emoji: int) -> tuple[str, dict[str, Any]]:
+        held = {**emoji, "minItems": num_emoji, "maxItems": num_emoji}
+        asked = ask("Write me a story with a lot of emojis", stream=stream, shift=True, format=held)
+        said = lines(grist.post(path, asked | options(num_ctx=128)))
+        return "".join(map(text_of, said)), said[-1]
+
+    text, last = told(80)
+    assert last["done_reason"] == "stop"
+    assert last["eval_count"] > 3 * 128
+    assert len(json.loads(text)) == 80
+    assert set(json.loads(text)) <= {"😀", "🎉", "🌍"}
+    text, last = told(500)
+    assert (last["done_reason"], last["eval_count"]) == ("length", 10 * 128)
+    assert "\N{REPLACEMENT CHARACTER}" not in text
+
+
 @pytest.mark.parametrize("num_predict", range(8, 12))
 @pytest.mark.parametrize("stream", [True, False])
 def test_emoji_are_whole_wherever_an_answer_is_cut(serve: Serve, num_predict: int, stream: bool) -> None:
