@@ -1,5 +1,6 @@
 """What can be served: models that are named, and those of the models folder."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,22 @@ def test_a_pulled_model_that_is_given_names_keeps_what_it_brings(tmp_path: Path)
     catalog = make_catalog(Settings(model="two", served_model_name=("gpt-4",), models_dir=str(tmp_path)))
     assert catalog.default is not None
     assert (catalog.default.name, catalog.default.defaults) == ("gpt-4", ModelDefaults(system="Be Mario."))
+
+
+def test_a_model_that_is_named_as_the_folder_has_it_is_what_the_folder_has_now(tmp_path: Path) -> None:
+    path = write_model(tmp_path, "two", b"GGUF and so on", system=b"Be Mario.")
+    catalog = make_catalog(Settings(model="two", models_dir=str(tmp_path)))
+    before = catalog.find("two")
+    assert catalog.default is before is catalog.find("two:latest")
+    write_model(tmp_path, "two", b"GGUF and so on", system=b"Be Luigi.")
+    os.utime(path.parent, ns=(1, 1))  # another time, however coarse the clock
+    for now in (catalog.find("two"), catalog.default, *catalog.references()):
+        assert now is not None
+        assert now.defaults == ModelDefaults(system="Be Luigi.")
+    path.unlink()
+    assert catalog.find("two") is None
+    assert catalog.references() == ()
+    assert catalog.default is not None
 
 
 def test_a_model_that_is_nowhere_is_an_error(tmp_path: Path) -> None:

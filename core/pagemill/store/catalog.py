@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 class Catalog:
-    """Those that are named come first, and keep their names: what lies in the folder under such a name is not served.
+    """Those that are named come first, and keep their names: what lies in the folder under such a name is not served,
+    unless it is what was named.
 
     The first that is named is the default, which answers requests that name none.
 
@@ -28,6 +29,9 @@ class Catalog:
     def __init__(self, named: Sequence[Reference], models_dir: "ModelsDir | None" = None) -> None:
         self._named = tuple(named)
         self._models_dir = models_dir
+        self._in_folder = {
+            reference.name for reference in named if models_dir is not None and models_dir.has(reference)
+        }
         self._by_alias: dict[str, Reference] = {}
         for reference in named:
             if reference.name in self._by_alias:
@@ -37,21 +41,28 @@ class Catalog:
 
     @property
     def default(self) -> "Reference | None":
-        return self._named[0] if self._named else None
+        return (self._now(self._named[0]) or self._named[0]) if self._named else None
 
     def references(self) -> tuple[Reference, ...]:
         """All, as they are now: the folder is looked at again."""
         if self._models_dir is None:
             return self._named
         found = self._models_dir.look()
-        return (*self._named, *(reference for reference in found if reference.name not in self._by_alias))
+        named = [now for reference in self._named if (now := self._now(reference)) is not None]
+        return (*named, *(reference for reference in found if reference.name not in self._by_alias))
 
     def find(self, name: str) -> "Reference | None":
         """The model that clients call so. The folder is asked for what its last look didn't find."""
         reference = self._by_alias.get(name)
-        if reference is None and self._models_dir is not None:
-            reference = self._models_dir.find(name)
-        return reference
+        if reference is not None:
+            return self._now(reference)
+        return None if self._models_dir is None else self._models_dir.find(name)
+
+    def _now(self, reference: Reference) -> "Reference | None":
+        """What a name means that was the folder's own: it may have come anew since, or have gone."""
+        if self._models_dir is None or reference.name not in self._in_folder:
+            return reference
+        return self._models_dir.find(reference.name)
 
 
 def make_catalog(settings: Settings) -> Catalog:

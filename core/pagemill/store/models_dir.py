@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pagemill.errors import InvalidRequestError, ModelLoadError, ModelNotFoundError, SettingsError
-from pagemill.store.references import ModelReference, folder_reference, gguf_reference, is_model_folder
+from pagemill.store.references import ModelReference, Reference, folder_reference, gguf_reference, is_model_folder
 from pagemill.store.registry import manifests
 from pagemill.store.registry.installed import installed_reference
 from pagemill.store.registry.names import ModelName
@@ -72,6 +72,10 @@ class ModelsDir:
         if name not in self._by_alias or self._changed():
             self.look()
         return self._by_alias.get(name) or self._in_other_letters(name)
+
+    def has(self, reference: Reference) -> bool:
+        """Whether that is what the last look found."""
+        return any(found is reference for found in self._found.values())
 
     def _places(self) -> Iterator[_Place]:
         """First what was pulled: it was asked for by that name."""
