@@ -46,6 +46,7 @@ def screen(*pieces: str) -> list[str]:
         ("\n\n", ["", "", ""]),
         ("one\tthree", ["one\t", "three"]),
         ("\u4e2d\u6587\u5b57\u7b26\u4e32\u4e2d", ["\u4e2d\u6587\u5b57\u7b26\u4e32", "\u4e2d"]),
+        (" a\u4e2da\u4e2da\u4e2d\u4e2d", [" a\u4e2da\u4e2da\u4e2d", "\u4e2d"]),
         ("ab \u4e2d\u6587\u5b57\u7b26\u4e32", ["ab ", "\u4e2d\u6587\u5b57\u7b26\u4e32"]),
     ],
 )

@@ -35,17 +35,17 @@ class WordWrap:
             return character
         is_blank = character.isspace()
         columns = TAB_COLUMNS - self._column % TAB_COLUMNS if character == "\t" else cell_len(character)
-        broken = self._broken(is_blank=is_blank) if self._column + columns > width else ""
+        broken = self._broken(width - columns, is_blank=is_blank) if self._column + columns > width else ""
         if broken and is_blank:  # the break stands for it
             return broken
         self._column += columns
         self._word = "" if is_blank else self._word + character
         return broken + character
 
-    def _broken(self, *, is_blank: bool) -> str:
-        """What begins a new line: with the word, unless it is at its end, or fills the line."""
+    def _broken(self, room: int, *, is_blank: bool) -> str:
+        """What begins a new line: with the word, unless it is at its end, fills the line, or needs more than `room`."""
         columns = cell_len(self._word)
-        if is_blank or columns in (0, self._column):
+        if is_blank or columns in (0, self._column) or columns > room:
             self._column, self._word = 0, ""
             return "\n"
         self._column = columns
