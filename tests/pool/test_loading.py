@@ -132,6 +132,26 @@ async def test_a_failed_load_is_told_to_every_waiting_lease(
     assert loader.calls == ["a"]
 
 
+@pytest.mark.parametrize("error", [ModelLoadError("broken"), OSError("no memory")], ids=["ours", "any other"])
+async def test_a_failed_load_keeps_nothing_of_what_it_had_read(
+    pool: ModelPool, loader: Loader, error: Exception
+) -> None:
+    """Its error is kept, and would keep the frames of the load, and they the weights."""
+    try:
+        raise MemoryError("out of it")
+    except MemoryError as cause:
+        error.__cause__ = cause
+    loader.error = error
+    with pytest.raises(ModelLoadError):
+        async with pool.lease("a"):
+            pass
+    assert pool.failure is not None
+    link: BaseException | None = pool.failure.__cause__
+    while link is not None:
+        assert link.__traceback__ is None
+        link = link.__cause__
+
+
 async def test_the_next_lease_tries_a_failed_load_again(pool: ModelPool, loader: Loader) -> None:
     loader.error = ModelLoadError("broken")
     with pytest.raises(ModelLoadError):

@@ -236,12 +236,13 @@ class ModelPool:
         except LoadAbandonedError:
             logger.info("gave up to load %s: nobody waits for it", name)
         except PagemillError as error:
-            slot.failure = error
             logger.error("can't load %s: %s", name, error)
+            slot.fail(error)
         except Exception as error:  # the boundary: whatever a loader raises must reach those who wait
-            slot.failure = ModelLoadError(f"can't load {name}: {type(error).__name__}: {error}")
-            slot.failure.__cause__ = error
             logger.exception("can't load %s", name)
+            failure = ModelLoadError(f"can't load {name}: {type(error).__name__}: {error}")
+            failure.__cause__ = error
+            slot.fail(failure)
         finally:
             slot.num_failures += slot.failure is not None
             slot.loading = None

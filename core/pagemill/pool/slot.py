@@ -61,6 +61,14 @@ class ModelSlot:
         self.idle.set()
         self.door.set()
 
+    def fail(self, error: PagemillError) -> None:
+        """Keep why the load failed, but not the frames that it failed in: they hold the weights that it had read."""
+        self.failure = error
+        link: BaseException | None = error
+        while link is not None:
+            link.__traceback__ = None
+            link = link.__cause__ or link.__context__
+
     @property
     def num_bytes(self) -> int:
         """Of memory that the loaded model counts for: its weights and KV as its backend has them; under a budget what
