@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from pagemill.backends.paged.device import choose_device, choose_dtype, choose_kv_dtype, kernels_device
+from pagemill.backends.paged.device import (
+    choose_device,
+    choose_dtype,
+    choose_kv_dtype,
+    free_gpu_bytes,
+    kernels_device,
+)
 from pagemill.errors import ModelLoadError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
@@ -40,6 +46,13 @@ def test_a_gpu_older_than_ampere_computes_in_float16_by_plain_torch(monkeypatch:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     assert kernels_device(CUDA) == "cuda"
     assert choose_dtype("auto", torch.bfloat16, CUDA) is torch.bfloat16
+
+
+def test_what_torch_keeps_for_reuse_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 70)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 50)
+    assert free_gpu_bytes(CUDA) == 120
 
 
 def test_types_of_the_kv_cache_that_this_backend_or_device_lacks_are_refused_by_name() -> None:

@@ -74,5 +74,11 @@ def choose_kv_dtype(wanted: str, dtype: torch.dtype, device: torch.device) -> to
     return torch.float8_e4m3fn
 
 
+def free_gpu_bytes(device: torch.device) -> int:
+    """What nobody has, and what torch keeps for reuse."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
 def _described(device: torch.device) -> str:
     return f"{torch.cuda.get_device_name(device)} has {torch.cuda.get_device_capability(device)}"

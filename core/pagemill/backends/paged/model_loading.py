@@ -8,6 +8,7 @@ from pagemill.backends.paged.architectures import UnknownArchitectureError, read
 from pagemill.backends.paged.attention import make_attention
 from pagemill.backends.paged.checkpoint import Checkpoint
 from pagemill.backends.paged.decoder_loading import load_decoder
+from pagemill.backends.paged.device import free_gpu_bytes
 from pagemill.backends.paged.model import PagedModel
 from pagemill.backends.paged.ops import make_ops
 from pagemill.backends.paged.options import PagedOptions
@@ -85,7 +86,7 @@ def _load_transformers(
 
 def _check_memory(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
     needed = checkpoint.num_parameters * dtype.itemsize
-    free = available_memory_bytes() if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
+    free = available_memory_bytes() if device.type == "cpu" else free_gpu_bytes(device)
     if needed > free:
         raise ModelLoadError(
             f"{checkpoint.folder} has {checkpoint.num_parameters / 1e9:.2f} billion parameters, which take "
