@@ -47,9 +47,11 @@ class CudaRecorder:
     def __call__(self, compute: Callable[[], Tensor]) -> Recording:
         current = torch.cuda.current_stream()
         self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream), RefuseWaiting():
-            compute()  # compiles kernels, makes scratch memory and workspaces: nothing of it may happen in a recording
-        current.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream), RefuseWaiting():
+                compute()  # compiles kernels, makes scratch memory and workspaces, which a recording may not
+        finally:
+            current.wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
         recording = torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local")
         try:
