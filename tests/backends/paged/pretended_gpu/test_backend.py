@@ -116,6 +116,15 @@ def test_every_kind_of_sampling_gives_what_it_gives_on_the_cpu_without_a_wait(gp
     assert gpu.num_replayed > gpu.num_recorded > 0
 
 
+@pytest.mark.parametrize("gpu", ["interpreting"], indirect=True)
+def test_triton_s_kernels_get_pointers_to_the_device_and_grids_that_it_can_launch(gpu: Runtime, tmp_path: Path) -> None:
+    folder = TinyModel(overrides={"num_hidden_layers": 1}).write(tmp_path / "model")
+    asked = requests(KINDS[0], KINDS[0], length=5, num_tokens=4)
+    theirs = on_cpu(folder, asked)
+    assert_same(on_gpu(gpu, folder, asked), theirs)
+    assert gpu.num_replayed
+
+
 def test_a_long_prompt_in_many_steps_is_not_overwritten_on_its_way(gpu: Runtime, folder: Path) -> None:
     asked = requests(KINDS[0], length=200)
     theirs = on_cpu(folder, asked)
