@@ -3,20 +3,22 @@
     PYTHONPATH=core:tests python -m gpu.check [--only kernels graphs ceilings decode engine] [--sizes 0.6B 1.7B 8B]
 
 It needs torch, triton and numpy (the engine section what the paged backend needs), no network and no pytest; 8B takes
-30 GB of the GPU's memory. It prints a table and writes JSON. Where there is no GPU it says so and ends. The exit code
-is 1 if a check failed.
+30 GB of the GPU's memory. It prints a table and writes JSON after each row. Each part runs in a process of its own, the
+most telling first, and none begins that the time for all would cut off: what was left is named, for a second run with
+`--only`. Where there is no GPU it says so and ends. The exit code is 1 if a check failed.
 """
 
 import argparse
 import asyncio
-import functools
 import json
+import os
 import sys
+import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -30,6 +32,7 @@ from gpu.kernel_checks import (
     check_ops,
     check_varlen,
 )
+from gpu.part_process import Row, rows_of_process, write_row
 from gpu.random_decoders import SHAPES, TINY, random_decoder
 from gpu.roofline import Ceilings
 from pagemill.backends.paged.config import DecoderConfig
@@ -37,19 +40,23 @@ from pagemill.errors import ModelLoadError
 
 RESULTS = Path(__file__).parents[2] / "load_tests" / "results"
 SECTIONS = ("kernels", "graphs", "ceilings", "decode", "engine")
+KERNEL_CHECKS = {
+    check.__name__: check
+    for check in (check_ops, check_attention, check_fp8_attention, check_varlen, check_encoder_attention)
+}
+GRAPH_DTYPES = {"bfloat16": (torch.bfloat16, 8), "float32": (torch.float32, 5)}  # and how many sequences
 CONTEXT_LEN = 1024  # of each sequence in the timed steps
 MAX_BATCH = 64
 LONG_CONTEXT_LEN = 32768  # of the one sequence whose attention is timed alone
+PART_LIMIT_S = 180.0  # compiling takes most of a part's time
+LIMIT_S = 560.0  # for all: what machines that are lent give one command, less the start
 
 
-class Row(NamedTuple):
-    """One line of the table. `passed` is None for what is only measured."""
+class Part(NamedTuple):
+    """What runs in one process."""
 
     section: str
     name: str
-    value: str
-    passed: bool | None = None
-    figures: dict[str, Any] | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,12 +64,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not torch.cuda.is_available():
         print("There is no CUDA device here, so there is nothing to check. See tests/gpu/check.py for what this does.")
         return 0
+    if options.part is not None:
+        part = Part(*options.part)
+        for row in guarded(part.section, part.name, lambda: part_rows(cuda_bench(), part, options)):
+            write_row(row)
+        return 0
     rows: list[Row] = []
     path = options.output / f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}-gpu.json"
-    for row in run(cuda_bench(), options.only, options.sizes):
+    for row in run(parts(options.only, options.sizes), part_in_process, options.seconds):
         rows.append(row)
         print(line(row), flush=True)
-        save(path, rows)  # each time: what comes later may hang or kill the process
+        save(path, rows)  # each time: what comes later may take the machine with it
     failed = [row for row in rows if row.passed is False]
     print(f"\n{len(rows) - len(failed)} of {len(rows)} rows without a failure; {path}")
     return 1 if failed else 0
@@ -73,28 +85,60 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="the sections to run")
     parser.add_argument("--sizes", nargs="+", choices=list(SHAPES), default=list(SHAPES), help="the models to time")
     parser.add_argument("--output", type=Path, default=RESULTS, help="the folder for the JSON (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=LIMIT_S, help="the time for all (default: %(default)s)")
+    parser.add_argument("--part", nargs=2, metavar=("SECTION", "NAME"), help="run this part here, and write its rows")
+    parser.add_argument("--ceilings", nargs=2, type=float, metavar=("BYTES_PER_S", "FLOPS_PER_S"), help="as measured")
     return parser.parse_args(arguments)
 
 
-def run(bench: Bench, sections: Sequence[str], sizes: Sequence[str]) -> Iterable[Row]:
-    """The sections' rows, as they come. A section that breaks off is a failed row, and the next one goes on."""
-    if "kernels" in sections:
-        for checks in (check_ops, check_attention, check_fp8_attention, check_varlen, check_encoder_attention):
-            yield from guarded("kernels", checks.__name__, functools.partial(check_rows, bench, checks))
-    if "graphs" in sections:
-        for dtype, count in ((bench.dtype, 8), (torch.float32, 5)):
-            yield from guarded("graphs", f"{dtype}", functools.partial(graph_rows, bench, dtype, count))
-    if {"ceilings", "decode", "engine"} & set(sections):
-        yield from guarded("ceilings", "all that is timed", lambda: timed_rows(bench, sections, sizes))
+def parts(sections: Sequence[str], sizes: Sequence[str]) -> list[Part]:
+    """In the order in which they tell most: are the answers right, then how fast the smallest model is."""
+    names = {"kernels": list(KERNEL_CHECKS), "graphs": list(GRAPH_DTYPES), "ceilings": ["measured"]}
+    chosen = [Part(section, name) for section in names for name in names[section] if section in sections]
+    if "decode" in sections and "ceilings" not in sections:
+        chosen.append(Part("ceilings", "measured"))
+    return chosen + [Part(section, size) for size in sizes for section in ("engine", "decode") if section in sections]
 
 
-def timed_rows(bench: Bench, sections: Sequence[str], sizes: Sequence[str]) -> Iterable[Row]:
-    ceilings = measure_ceilings(bench)
-    yield ceilings_row(ceilings)
-    for size in sizes if {"decode", "engine"} & set(sections) else ():
-        rows = functools.partial(model_rows, bench, size, SHAPES[size], ceilings, sections)
-        yield from guarded("decode", size, rows)
-        torch.cuda.empty_cache()
+def run(
+    chosen: Sequence[Part], rows_of: Callable[[Part, float, Ceilings | None], Iterable[Row]], limit_s: float
+) -> Iterator[Row]:
+    """The parts' rows, as they come. `rows_of` runs one, in so many seconds, with the ceilings if there are any."""
+    ends_at = time.monotonic() + limit_s
+    ceilings: Ceilings | None = None
+    for part in chosen:
+        left_s = ends_at - time.monotonic()
+        if left_s <= 0:
+            yield Row(*part, "not run: no time was left")
+        elif part.section == "decode" and ceilings is None:
+            yield Row(*part, "not run: the ceilings are not known")
+        else:
+            for row in rows_of(part, min(PART_LIMIT_S, left_s), ceilings):
+                yield row
+                if part.section == "ceilings" and row.figures is not None:
+                    ceilings = Ceilings(**row.figures)
+
+
+def part_in_process(part: Part, limit_s: float, ceilings: Ceilings | None) -> Iterator[Row]:
+    command = [sys.executable, "-m", "gpu.check", "--part", *part]
+    if ceilings is not None:
+        command += ["--ceilings", *map(repr, ceilings)]
+    environment = dict(os.environ)
+    if part.section == "kernels":
+        environment["CUDA_LAUNCH_BLOCKING"] = "1"  # an illegal access is told of the kernel that made it
+    return rows_of_process(command, *part, limit_s=limit_s, environment=environment)
+
+
+def part_rows(bench: Bench, part: Part, options: argparse.Namespace) -> Iterable[Row]:
+    """One part, in this process."""
+    if part.section == "kernels":
+        return check_rows(bench, KERNEL_CHECKS[part.name])
+    if part.section == "graphs":
+        return graph_rows(bench, *GRAPH_DTYPES[part.name])
+    if part.section == "ceilings":
+        return [ceilings_row(measure_ceilings(bench))]
+    ceilings = Ceilings(*options.ceilings) if options.ceilings else None
+    return model_rows(bench, part.name, SHAPES[part.name], ceilings, (part.section,))
 
 
 def guarded(section: str, name: str, rows: Callable[[], Iterable[Row]]) -> Iterable[Row]:
@@ -139,7 +183,7 @@ def model_rows(
     bench: Bench,
     size: str,
     config: DecoderConfig,
-    ceilings: Ceilings,
+    ceilings: Ceilings | None,  # needed for "decode"
     sections: Sequence[str],
     *,
     context_len: int = CONTEXT_LEN,
@@ -148,7 +192,7 @@ def model_rows(
     clients: Sequence[int] = (1, 16, 64),
 ) -> Iterable[Row]:
     model = random_decoder(config, bench, bench.dtype, max(context_len + 16, 1024))
-    if "decode" in sections:
+    if "decode" in sections and ceilings is not None:
         sequences = Sequences(bench, config, bench.dtype, max_batch, context_len + 16)
         sequences.fill()
         for batch_size in (1, max_batch):

@@ -1,8 +1,9 @@
 """The checks for a GPU, rehearsed on the CPU: what they say is right there too, only slow."""
 
-import argparse
 import dataclasses
+import functools
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from gpu.kernel_checks import (
     check_fp8_attention,
     check_ops,
 )
+from gpu.part_process import Row, rows_of_process
 from gpu.random_decoders import SHAPES, TINY, decoder_config, random_decoder
 from gpu.roofline import Ceilings, DecodeWork
 from pagemill.backends.paged.attention.base import AttentionBatch, AttentionSpec, LayerKV
@@ -53,10 +55,34 @@ def test_without_cuda_it_says_so_and_does_nothing(
 
 def test_sections_and_sizes_can_be_chosen() -> None:
     options = check.parse(["--only", "graphs", "decode", "--sizes", "8B"])
-    assert options == argparse.Namespace(only=["graphs", "decode"], sizes=["8B"], output=check.RESULTS)
+    assert (options.only, options.sizes, options.output) == (["graphs", "decode"], ["8B"], check.RESULTS)
     assert check.parse([]).only == list(check.SECTIONS)
     with pytest.raises(SystemExit):
         check.parse(["--sizes", "70B"])
+
+
+def test_right_answers_come_before_fast_ones_and_ceilings_before_what_is_held_against_them() -> None:
+    chosen = check.parts(check.SECTIONS, ["0.6B", "8B"])
+    assert [part.section for part in chosen] == [
+        *("kernels",) * 5, *("graphs",) * 2, "ceilings", "engine", "decode", "engine", "decode"
+    ]  # fmt: skip
+    assert check.parts(["decode"], ["8B"]) == [("ceilings", "measured"), ("decode", "8B")]
+
+
+def test_a_part_gets_what_time_is_left_and_the_ceilings_and_what_is_not_run_is_named() -> None:
+    ran: list[tuple[check.Part, float, Ceilings | None]] = []
+
+    def rows_of(part: check.Part, limit_s: float, ceilings: Ceilings | None) -> list[Row]:
+        ran.append((part, limit_s, ceilings))
+        figures = {"copy_bytes_per_s": 3e12, "matmul_flops_per_s": 8e14} if part.section == "ceilings" else None
+        return [Row(*part, "fine", True, figures)]
+
+    chosen = [check.Part("decode", "0.6B"), check.Part("ceilings", "measured"), check.Part("decode", "8B")]
+    rows = list(check.run(chosen, rows_of, 1000.0))
+    assert [row.value for row in rows] == ["not run: the ceilings are not known", "fine", "fine"]
+    assert [part for part, *_ in ran] == chosen[1:]
+    assert ran[1][1:] == (check.PART_LIMIT_S, Ceilings(3e12, 8e14))
+    assert [row.value for row in check.run(chosen, rows_of, 0.0)] == ["not run: no time was left"] * 3
 
 
 @pytest.mark.parametrize(("size", "billions"), [("0.6B", 0.596), ("1.7B", 1.72), ("8B", 8.03 - 0.525)])
@@ -136,11 +162,11 @@ def test_every_row_of_a_model_is_measured() -> None:
 
 
 def test_what_breaks_off_is_a_failure_and_what_torch_lacks_is_not() -> None:
-    def broken() -> Iterator[check.Row]:
-        yield check.Row("kernels", "first", "fine", True)
+    def broken() -> Iterator[Row]:
+        yield Row("kernels", "first", "fine", True)
         raise RuntimeError("an illegal memory access")
 
-    def missing() -> list[check.Row]:
+    def missing() -> list[Row]:
         raise ModelLoadError("needs torch 2.12")
 
     rows = list(check.guarded("kernels", "attention", broken))
@@ -148,6 +174,40 @@ def test_what_breaks_off_is_a_failure_and_what_torch_lacks_is_not() -> None:
     assert "an illegal memory access" in rows[1].value
     (skipped,) = check.guarded("kernels", "varlen", missing)
     assert (skipped.passed, skipped.value) == (None, "skipped: needs torch 2.12")
+
+
+@pytest.mark.parametrize(("section", "name"), [("kernels", "check_ops"), ("graphs", "float32"), ("kernels", "nothing")])
+def test_a_part_writes_its_rows_and_what_broke_it_off(
+    section: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(check, "cuda_bench", lambda: BENCH)
+    monkeypatch.setattr(check, "graph_rows", functools.partial(check.graph_rows, steps=2))
+    assert check.main(["--part", section, name]) == 0
+    rows = [Row(**json.loads(line)) for line in capsys.readouterr().out.splitlines()]
+    assert rows
+    assert all(row.section == section for row in rows)
+    assert {row.passed for row in rows} == {name != "nothing"}
+
+
+def rows_of_program(program: str, limit_s: float = 60.0) -> list[Row]:
+    return list(rows_of_process([sys.executable, "-c", program], "graphs", "float32", limit_s=limit_s))
+
+
+ONE_ROW = "import json, os, sys, time; print(json.dumps({'section': 'a', 'name': 'b', 'value': 'c'}), flush=True); "
+
+
+def test_a_part_s_rows_are_kept_though_it_crashes_and_the_crash_is_a_failure() -> None:
+    first, second = rows_of_program(ONE_ROW + "print('illegal access', file=sys.stderr, flush=True); os.abort()")
+    assert first == Row("a", "b", "c")
+    assert (second.section, second.name, second.passed) == ("graphs", "float32", False)
+    assert second.value.startswith("broke off: exit code -6 | illegal access")
+
+
+def test_a_part_that_hangs_is_ended_and_one_that_ends_well_adds_nothing() -> None:
+    rows = rows_of_program("import time; time.sleep(600)", limit_s=0.5)
+    assert [row.value for row in rows] == ["broke off: took longer than 0.5 s"]
+    assert rows_of_program(ONE_ROW) == [Row("a", "b", "c")]
 
 
 def test_the_json_holds_every_row(tmp_path: Path) -> None:
