@@ -22,17 +22,19 @@ KEPT_F32 = ("position_embd", "token_types", "norm", "cls")  # small, or read by 
 PHANTOM_SPACE = "\u2581"
 
 
-def convert(folder: Path, path: Path, file_type: str = "f32") -> Path:
+def convert(
+    folder: Path, path: Path, file_type: str = "f32", *, names_classes: bool = True, keeps_pooler: bool = True
+) -> Path:
     """Write the encoder or cross-encoder in `folder` (WordPiece vocabulary, transformers' names of BERT's tensors) to
-    `path`.
+    `path`. llama.cpp's converter keeps no pooler, and older ones name no classes.
     """
     config = json.loads((folder / "config.json").read_text())
     writer = gguf.GGUFWriter(path, "bert")
     tensor_type, whole_type = FILE_TYPES[file_type]
     head = HEAD if config["architectures"] == ["BertForSequenceClassification"] else {}
-    if head:
+    if head and names_classes:
         writer.add_classifier_output_labels(["LABEL_0"])
-    else:
+    elif not head:
         writer.add_pooling_type(pooling_type(folder))
     _add_parameters(writer, config, whole_type)
     _add_vocabulary(writer, folder, config)
@@ -40,7 +42,7 @@ def convert(folder: Path, path: Path, file_type: str = "f32") -> Path:
     for name, values in load_file(folder / "model.safetensors").items():
         module, _, kind = name.removeprefix("bert.").rpartition(".")
         ours = head.get(module) or names.get_name(module)
-        if ours is None:  # as the pooler, which embeddings have no use for
+        if ours is None or (module == "pooler.dense" and not keeps_pooler):  # embeddings have no use for a pooler
             continue
         ours = f"{ours}.{kind}"
         wide = values.astype(np.float32)

@@ -48,6 +48,7 @@ class RecordingEmbedder:
             embedding_length=1,
         )
         self.surroundings = Surroundings((), ())
+        self.prompt = ""
         self.pairs = SurroundedPairs(self.tokenizer, self.surroundings)
         self.steps: list[list[int]] = []  # lengths of the inputs
         self.gate = threading.Event()

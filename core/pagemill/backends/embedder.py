@@ -66,6 +66,11 @@ class Embedder(Protocol):
         """How the model takes two texts as one input, if its task is "score"."""
         ...
 
+    @property
+    def prompt(self) -> str:
+        """What the model wants before each text that is to be embedded alone; mostly nothing."""
+        ...
+
     def embed(self, inputs: Sequence[EmbeddingInput]) -> list[Vector]:
         """One step: the vector of each input, as the model gives it (of any length, finite), or a score as a vector of
         one number.

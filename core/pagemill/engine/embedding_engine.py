@@ -79,6 +79,11 @@ class EmbeddingEngine:
         return self._embedder.pairs
 
     @property
+    def prompt(self) -> str:
+        """See `Embedder.prompt`."""
+        return self._embedder.prompt
+
+    @property
     def max_model_len(self) -> int:
         """Longest input, in tokens."""
         return self._embedder.max_model_len

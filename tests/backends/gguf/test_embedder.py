@@ -18,6 +18,7 @@ from pagemill.backends.gguf.options import GGUFOptions
 from pagemill.errors import ModelLoadError
 from support.encoder_folders import BERT, POSITIONS, save
 from support.qwen3_twin import Qwen3Twin
+from support.roberta_gguf import roberta_gguf, save_roberta
 from support.tiny_gguf import TinyModel
 
 WriteModel = Callable[[TinyModel], Path]
@@ -157,16 +158,46 @@ def test_a_reranker_that_can_not_be_served_is_refused_by_name(
         load_gguf(path, GGUFOptions(threads=1))
 
 
-def test_a_cross_encoder_gives_transformers_scores(tmp_path: Path, load: Load) -> None:
-    model = save(
-        "Bert", {**BERT, "max_position_embeddings": POSITIONS}, tmp_path, "ForSequenceClassification", num_labels=1
-    )
-    embedder = load(convert(tmp_path, tmp_path / "cross-encoder.gguf"))
+def save_cross_encoder(folder: Path) -> Any:
+    config = {**BERT, "max_position_embeddings": POSITIONS}
+    return save("Bert", config, folder, "ForSequenceClassification", num_labels=1)
+
+
+@pytest.mark.parametrize("names_classes", [True, False])
+def test_a_cross_encoder_gives_transformers_scores(tmp_path: Path, load: Load, names_classes: bool) -> None:
+    """Also one from before llama.cpp's converter named the classes."""
+    model = save_cross_encoder(tmp_path)
+    embedder = load(convert(tmp_path, tmp_path / "cross-encoder.gguf", names_classes=names_classes))
     assert embedder.task == "score"
     texts = [("w1 w2 w3", "w4 w5"), ("w7", "w8 w9 w10 w11 w12"), ("w1 w2 w3", "w40")]
     pairs = [pair for pair in (embedder.pairs.encode(*both, None) for both in texts) if pair is not None]
     assert pairs[0].token_ids == (2, 6, 7, 8, 3, 9, 10, 3)  # [CLS] first [SEP] second [SEP]
     with torch.inference_mode():  # without types of tokens: llama.cpp has none
+        logits = [model(torch.tensor([pair.token_ids])).logits[0, 0] for pair in pairs]
+    scores = [vector[0] for vector in embedder.embed(pairs)]
+    assert scores == pytest.approx(torch.tensor(logits).sigmoid().tolist(), abs=2e-3)
+    assert max(scores) - min(scores) > 0.02
+
+
+def test_a_cross_encoder_without_its_pooler_is_refused(tmp_path: Path) -> None:
+    """As llama.cpp's converter writes BERT's: without it the scores are others."""
+    save_cross_encoder(tmp_path)
+    path = convert(tmp_path, tmp_path / "cross-encoder.gguf", keeps_pooler=False)
+    with pytest.raises(
+        ModelLoadError, match=r"lacks the layer before its classes \(cls\.weight\).* serve the model's fold"
+    ):
+        load_gguf(path, GGUFOptions(threads=1))
+
+
+def test_a_roberta_takes_pairs_in_its_form_and_gives_transformers_scores(tmp_path: Path, load: Load) -> None:
+    model, tokenizer = save_roberta(tmp_path)
+    embedder = load(roberta_gguf(tmp_path, tmp_path / "roberta.gguf"))
+    assert embedder.task == "score"
+    texts = [("the hat", "in a zoo"), ("and", "?"), ("the hat", "zebra zebra zebra")]
+    pairs = [pair for pair in (embedder.pairs.encode(*both, None) for both in texts) if pair is not None]
+    assert [list(pair.token_ids) for pair in pairs] == [tokenizer(*both)["input_ids"] for both in texts]
+    assert pairs[0].token_ids.count(tokenizer.sep_token_id) == 3  # <s> first </s></s> second </s>
+    with torch.inference_mode():
         logits = [model(torch.tensor([pair.token_ids])).logits[0, 0] for pair in pairs]
     scores = [vector[0] for vector in embedder.embed(pairs)]
     assert scores == pytest.approx(torch.tensor(logits).sigmoid().tolist(), abs=2e-3)

@@ -109,3 +109,20 @@ def test_an_order_of_modules_that_is_not_known_is_refused(kinds: list[str], reas
     (tmp_path / "whole" / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(ModelLoadError, match=reason):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "pooled", "reason"),
+    [
+        ({"query": "w1 "}, True, "default_prompt_name='document' is none of its prompts"),
+        ({"document": "w1 "}, False, "leaves its default prompt 'w1 ' out of the pooling, which is not supported"),
+    ],
+)
+def test_a_default_prompt_that_can_not_be_put_before_texts_is_refused(
+    prompts: dict[str, str], pooled: bool, reason: str, tmp_path: Path
+) -> None:
+    write(tmp_path, [])
+    edit(tmp_path / "whole" / "config_sentence_transformers.json", prompts=prompts, default_prompt_name="document")
+    edit(tmp_path / "whole" / "1_Pooling" / "config.json", include_prompt=pooled)
+    with pytest.raises(ModelLoadError, match=reason):
+        load(tmp_path)

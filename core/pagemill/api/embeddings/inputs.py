@@ -30,14 +30,15 @@ def engine_for(model: "LoadedModel", task: "EmbeddingTask | None") -> "Embedding
 
 
 async def single(engine: "EmbeddingEngine", text: Text, keep: int | None, path: str) -> EmbeddingInput:
-    """A text, cut to `keep` tokens with those that the model wants around it. None: it is refused if it is too long.
+    """A text, behind the model's prompt, cut to `keep` tokens with those that the model wants around it. None: it is
+    refused if it is too long.
 
     Raises:
         ContextLengthError: it is longer than the model's inputs may be.
         InvalidRequestError: it comes to no token at all.
     """
     if isinstance(text, str):
-        text = await encode(engine.tokenizer, text, add_special=True, parse_special=False)
+        text = await encode(engine.tokenizer, engine.prompt + text, add_special=True, parse_special=False)
     if not text:
         raise InvalidRequestError(f"{path} must not be empty", param=path.partition("[")[0])
     if keep is not None:

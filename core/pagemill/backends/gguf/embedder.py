@@ -15,7 +15,7 @@ from pagemill.backends.gguf.embedding_context import EmbeddingContext, Embedding
 from pagemill.backends.gguf.kv_size import kv_size, padded
 from pagemill.backends.gguf.model import Model
 from pagemill.backends.gguf.options import GGUFOptions
-from pagemill.backends.gguf.pooling import NAMES, RANK, RERANK_TEMPLATE, Pooling
+from pagemill.backends.gguf.pooling import NAMES, RANK, RERANK_TEMPLATE, Pooling, head_tensors
 from pagemill.backends.gguf.tokenizer import GGUFTokenizer
 from pagemill.backends.pair_format import PairFormat, SurroundedPairs, TemplatePairs
 from pagemill.backends.surroundings import Surroundings
@@ -25,6 +25,7 @@ logger = getLogger(__name__)
 
 DEFAULT_MAX_NUM_SEQS = 64
 WORDPIECE = 3  # enum llama_vocab_type
+POOLER = "cls.weight"
 YES_NO = ["yes", "no"]  # the classes of Qwen3-Reranker, whose probabilities llama.cpp computes
 
 
@@ -109,6 +110,10 @@ class GGUFEmbedder:
     def pairs(self) -> PairFormat:
         return self._pairs
 
+    @property
+    def prompt(self) -> str:
+        return ""  # such files have no place for one
+
     def embed(self, inputs: Sequence[EmbeddingInput]) -> list[Vector]:
         vectors = self._context.embed([item.token_ids for item in inputs])
         return [_score(vector) for vector in vectors] if self._task == "score" else vectors
@@ -151,7 +156,7 @@ def _check_classes(model: Model) -> None:
     """Refuse heads whose first value is no score.
 
     Raises:
-        ModelLoadError: it tells other classes apart than "yes" and "no".
+        ModelLoadError: it tells other classes apart than "yes" and "no", or lacks a part.
     """
     c = model.library.c
     count = int(c.llama_model_n_cls_out(model.handle))
@@ -160,6 +165,11 @@ def _check_classes(model: Model) -> None:
         raise ModelLoadError(
             f"can't serve {model.path}: it tells {count} classes apart ({labels}); what scores pairs has one, "
             f"or {YES_NO}"
+        )
+    if model.architecture == "bert" and POOLER not in head_tensors(model):
+        raise ModelLoadError(
+            f"can't serve {model.path}: it scores pairs, but lacks the layer before its classes ({POOLER}), which "
+            "llama.cpp's converter leaves out of BERT's: the scores would be wrong; serve the model's folder instead"
         )
     if model.architecture == "bert" and _num_token_types(model) > 1:
         logger.warning("%s tells a pair's texts apart by types of tokens, which llama.cpp does not", model.path)

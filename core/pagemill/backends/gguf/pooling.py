@@ -3,6 +3,7 @@
 from logging import getLogger
 from typing import NamedTuple
 
+from pagemill.backends.gguf.metadata import read_header
 from pagemill.backends.gguf.model import Model
 from pagemill.errors import ModelLoadError
 
@@ -10,6 +11,7 @@ logger = getLogger(__name__)
 
 NONE, MEAN, CLS, LAST, RANK = range(5)  # enum llama_pooling_type
 NAMES = ("none", "mean", "cls", "last", "rank")
+HEAD = "cls."  # how the names of a head's tensors begin
 RERANK_TEMPLATE = "tokenizer.chat_template.rerank"
 
 
@@ -37,9 +39,14 @@ def pooling_of(model: Model, runner: str) -> Pooling | None:
         raise ModelLoadError(f"can't serve {model.path}: {architecture}.pooling_type {said} is not known")
     kind = int(said)
     if kind == NONE:
-        kind = RANK if _has_classes(model) else LAST if causal else MEAN
+        kind = RANK if _has_classes(model) or head_tensors(model) else LAST if causal else MEAN
         logger.info("%s names no pooling_type: %s is taken", model.path, NAMES[kind])
     return Pooling(kind, causal)
+
+
+def head_tensors(model: Model) -> list[str]:
+    """Those of a head that scores pairs: all that old files of cross-encoders have to be known by."""
+    return [tensor.name for tensor in read_header(model.path).tensors if tensor.name.startswith(HEAD)]
 
 
 def _has_classes(model: Model) -> bool:

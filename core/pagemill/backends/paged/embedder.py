@@ -49,12 +49,14 @@ class PagedEmbedder:
         limits: EmbeddingLimits,
         task: EmbeddingTask,
         pairs: PairFormat | None = None,  # None: as the tokenizer has them
+        prompt: str = "",
     ) -> None:
         self._model: PooledModel | None = model
         self._tokenizer = tokenizer
         self._info = info
         self._limits = limits
         self._task = task
+        self._prompt = prompt
         self._surroundings = _surroundings(tokenizer)
         self._pairs = pairs or SurroundedPairs(tokenizer, self._surroundings)
 
@@ -89,6 +91,10 @@ class PagedEmbedder:
     @property
     def pairs(self) -> PairFormat:
         return self._pairs
+
+    @property
+    def prompt(self) -> str:
+        return self._prompt
 
     def embed(self, inputs: Sequence[EmbeddingInput]) -> list[Vector]:
         if self._model is None:

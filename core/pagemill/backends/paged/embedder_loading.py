@@ -98,7 +98,11 @@ def _load(checkpoint: Checkpoint, options: PagedOptions, device: torch.device) -
         embedding_length=size,
         metadata=dict(checkpoint.config),
     )
-    return PagedEmbedder(model, loaded.tokenizer, info, loaded.limits, loaded.task, loaded.pairs)
+    prompt = sentence.default_prompt or ""
+    if prompt and loaded.task == "embed" and not sentence.pools_prompt:
+        why = f"leaves its default prompt {prompt!r} out of the pooling, which is not supported"
+        raise ModelLoadError(f"{checkpoint.folder} {why}")
+    return PagedEmbedder(model, loaded.tokenizer, info, loaded.limits, loaded.task, loaded.pairs, prompt)
 
 
 @dataclass(frozen=True, slots=True)

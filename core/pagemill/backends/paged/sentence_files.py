@@ -61,6 +61,7 @@ class SentenceConfig:
     max_seq_length: int | None = None
     activation: str | None = None  # of scores
     default_prompt: str | None = None  # that stands before texts, or is the system's message of a pair
+    pools_prompt: bool = True  # whether its states are pooled too
     template_arguments: Mapping[str, Any] = field(default_factory=dict)  # of a chat template
 
 
@@ -93,9 +94,24 @@ def read_sentence_config(folder: Path) -> SentenceConfig:
         logit_score=scores[0] if scores else None,
         max_seq_length=_max_seq_length(folder / TRANSFORMER_CONFIG, transformer),
         activation=model.get("activation_fn"),
-        default_prompt=(model.get("prompts") or {}).get(model.get("default_prompt_name")),
+        default_prompt=_default_prompt(folder / MODEL_CONFIG, model),
+        pools_prompt=all(
+            read_optional_json(module.folder / "config.json").get("include_prompt") is not False
+            for module in modules
+            if module.kind == "Pooling"
+        ),
         template_arguments=(transformer.get("processing_kwargs") or {}).get("chat_template") or {},
     )
+
+
+def _default_prompt(path: Path, config: Mapping[str, Any]) -> str | None:
+    prompts, name = config.get("prompts") or {}, config.get("default_prompt_name")
+    if name is None:
+        return None
+    prompt: Any = prompts.get(name) if isinstance(prompts, dict) and isinstance(name, str) else None
+    if not isinstance(prompt, str):
+        raise ModelLoadError(f"{path}: default_prompt_name={name!r} is none of its prompts")
+    return prompt
 
 
 def _modules(folder: Path) -> list[SentenceModule]:
