@@ -1,6 +1,4 @@
-"""A tiny random RoBERTa cross-encoder, in a folder and as llama.cpp's converter writes it: a vocabulary of bytes, a head
-with all of its layers.
-"""
+"""A tiny random RoBERTa cross-encoder with all of its head, in a folder and as llama.cpp's converter writes it."""
 
 from pathlib import Path
 from typing import Any
