@@ -111,6 +111,42 @@ async def test_a_format_that_fails_ends_its_sequence_and_no_other() -> None:
     await engine.close()
 
 
+class Spoiled(Numbers):
+    """Its matchers begin as often as `num_good` says."""
+
+    num_good = 1  # for the check of a request, before it is submitted
+
+    def matcher(self) -> TokenMatcher:
+        self.num_good -= 1
+        return super().matcher() if self.num_good >= 0 else Unbegun(0, 9)
+
+
+class Unbegun(Numbers):
+    def allowed(self) -> bytes:
+        raise StructuredOutputError("spoiled by another output")
+
+
+@pytest.mark.parametrize("num_good", [1, 2])
+async def test_a_format_that_fails_between_check_and_submission_ends_its_choices_and_not_the_engine(
+    num_good: int,
+) -> None:
+    engine = Engine(FakeBackend(reply=lambda prompt: [0, 1, 2, 3, 3, 3]))
+    engine.start()
+    sampling = SamplingParams(temperature=0.0, max_tokens=6, ignore_eos=True)
+    constraint = Spoiled(0, 9, eos=fake.EOS)
+    constraint.num_good = num_good
+    spoiled = GenerationRequest(request_id="a", prompt_token_ids=(65,), sampling=sampling, constraint=constraint, n=2)
+    last = {delta.choice_index: delta for delta in await collect(engine, spoiled)}
+    ended = [last[index].finish_reason for index in range(2)]
+    assert ended == [FinishReason.LENGTH if num_good == 2 else FinishReason.ERROR, FinishReason.ERROR]
+    assert last[1].error == "spoiled by another output"
+    other = await collect(engine, GenerationRequest(request_id="b", prompt_token_ids=(65,), sampling=sampling))
+    assert other[-1].finish_reason is FinishReason.LENGTH
+    assert engine.alive
+    assert engine.num_unfinished() == 0
+    await engine.close()
+
+
 @pytest.mark.parametrize("pipelined", [False, True])
 async def test_a_preempted_output_goes_on_where_it_was(pipelined: bool) -> None:
     """The fake backend checks that no masked step is planned before its token is known."""

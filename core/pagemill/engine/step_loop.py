@@ -27,7 +27,7 @@ from pagemill.engine.sequence import Sequence
 from pagemill.engine.sequence_output import SequenceOutput
 from pagemill.engine.statistics import EngineStatistics, EngineStats
 from pagemill.engine.step import StepPlan, StepResult
-from pagemill.errors import BackendError
+from pagemill.errors import BackendError, StructuredOutputError
 from pagemill.generation import Delta, FinishReason, GenerationRequest, SamplingParams
 
 logger = logging.getLogger(__name__)
@@ -144,11 +144,17 @@ class StepLoop:
         request = submission.request
         token_bytes = self._token_bytes(request.sampling)
         sequence_ids = self._sequence_ids[submission.key] = []
+        failed: list[tuple[int, str]] = []
         for choice_index in range(request.n):
             sequence_id, self._next_sequence_id = self._next_sequence_id, self._next_sequence_id + 1
             sampling = request.sampling
             if choice_index > 0 and sampling.seed is not None:
                 sampling = replace(sampling, seed=(sampling.seed + choice_index) % MAX_SEED_PLUS_ONE)
+            constraint = None
+            try:
+                constraint = self._constraint(request, sampling)
+            except StructuredOutputError as error:  # it was checked, but another output has spoiled it since
+                failed.append((sequence_id, str(error)))
             sequence = Sequence(
                 sequence_id,
                 request.request_id,
@@ -157,12 +163,14 @@ class StepLoop:
                 max_tokens=submission.room.max_tokens,
                 window=submission.room.window,
                 priority=request.priority,
-                constraint=self._constraint(request, sampling),
+                constraint=constraint,
             )
             self._outputs[sequence_id] = SequenceOutput(sequence, choice_index, token_bytes, submission.arrived_at)
             self._keys[sequence_id] = submission.key
             sequence_ids.append(sequence_id)
             self._scheduler.add(sequence)
+        if failed:
+            self._publish([(submission.key, self._end(number, FinishReason.ERROR, why)) for number, why in failed])
 
     def _constraint(self, request: GenerationRequest, sampling: SamplingParams) -> Constraint | None:
         if request.constraint is None:

@@ -103,6 +103,15 @@ def until_it_ends(grammar: CompiledGrammar) -> tuple[list[float], str]:
         return [*clock, time.thread_time()], error.message
 
 
+def test_an_output_that_went_beyond_a_limit_does_not_spoil_the_next_of_its_format() -> None:
+    compiler = byte_compiler(max_states=100)
+    grammar = compiler.compile(COUNTED)
+    assert compiler.cached(COUNTED) is grammar
+    assert "max_grammar_states" in outcome(grammar)
+    assert compiler.cached(COUNTED) is None
+    compiler.compile(COUNTED).matcher().allowed()
+
+
 def test_an_ambiguous_grammar_holds_up_a_thread_for_no_longer_than_it_may() -> None:
     """All of the output together: what it has beforehand, its tokens' share, and the one that was too much."""
     clock, message = until_it_ends(byte_compiler().compile(AMBIGUOUS))

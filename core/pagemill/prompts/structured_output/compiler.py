@@ -61,8 +61,9 @@ class GrammarCompiler:
         """A grammar that was compiled before; takes no time."""
         with self._lock:
             known = self._cache.get(wanted)
-            if known is not None:
-                self._cache.move_to_end(wanted)
+            if known is None or known.is_spent:
+                return None
+            self._cache.move_to_end(wanted)
             return known
 
     def submit(self, wanted: Format) -> "Future[CompiledGrammar]":

@@ -1,7 +1,7 @@
 """What comes of a compiled format: the masks of tokens that may come next, along one sequence's output.
 
-A `CompiledGrammar` is shared and never changes; a `GrammarMatcher` belongs to one sequence. They are the
-`TokenConstraint` and the `TokenMatcher` of `pagemill.generation`. Masks are computed between the steps of all
+A `CompiledGrammar` is shared; a `GrammarMatcher` belongs to one sequence. They are the `TokenConstraint` and the
+`TokenMatcher` of `pagemill.generation`. Masks are computed between the steps of all
 sequences, so what one may cost is limited: a token by the library's own limits, an output by a clock.
 """
 
@@ -37,16 +37,19 @@ def start(tokenizer: LLTokenizer, grammar: str, limits: GrammarLimits = DEFAULTS
 
 
 class CompiledGrammar:
-    """A format, compiled for one model."""
+    """A format, compiled for one model. Its matchers have one lexer, so when that fails in one output, it does in all:
+    the grammar `is_spent`, and the next output needs another.
+    """
 
     def __init__(self, matcher: LLMatcher, limits: GrammarLimits) -> None:
+        self.is_spent = False  # only ever becomes True, on whichever thread
         matcher.compute_bitmask()  # what the library finds out on the way, all copies know
         self._matcher = matcher
         self._limits = limits
 
     def matcher(self) -> "GrammarMatcher":
         """One at the beginning of an output."""
-        return GrammarMatcher(self._matcher.deep_copy(), self._limits.max_ms)
+        return GrammarMatcher(self, self._matcher.deep_copy(), self._limits.max_ms)
 
     def can_say_anything(self, eos_token_ids: AbstractSet[int]) -> bool:
         """Whether any output but an empty one is possible."""
@@ -59,7 +62,8 @@ class CompiledGrammar:
 class GrammarMatcher:
     """See `pagemill.generation.TokenMatcher`."""
 
-    def __init__(self, matcher: LLMatcher, max_ms: float) -> None:
+    def __init__(self, grammar: CompiledGrammar, matcher: LLMatcher, max_ms: float) -> None:
+        self._grammar = grammar
         self._matcher = matcher
         self._max_ms = max_ms  # a token, on average
         self._left_ms = max_ms * UNCOUNTED_TOKENS
@@ -84,6 +88,7 @@ class GrammarMatcher:
 
     def _check(self) -> None:
         if self._matcher.is_error():
+            self._grammar.is_spent = True
             problem = reworded(self._matcher.get_error().partition("\n")[0])
             raise StructuredOutputError(f"the output's format can't be held any longer: {problem}")
 
