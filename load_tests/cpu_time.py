@@ -32,10 +32,16 @@ class Stopwatch:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process and its children so far."""
+    """User and system time of a process and its children so far, to the nanosecond: /proc counts in hundredths of a
+    second, which are 0.7% of a round of `prefix_cost`.
+    """
     process = psutil.Process(pid)
-    family = [process, *process.children(recursive=True)]
-    return sum(sum(member.cpu_times()[:2]) for member in family)
+    return sum(time.clock_gettime(_cpu_clock(member.pid)) for member in (process, *process.children(recursive=True)))
+
+
+def _cpu_clock(pid: int) -> int:
+    """The clock of a process's CPU time, as Linux's clock_getcpuclockid(3) names it: Python has no call for it."""
+    return ~pid << 3 | 2
 
 
 def machine_cpu_seconds() -> float:
