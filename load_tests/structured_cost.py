@@ -138,14 +138,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("saved", save("structured-cost", figures))
 
 
-def load(kind: str, params: str, threads: int) -> tuple[Backend, ModuleType]:
+def load(kind: str, params: str, threads: int, num_seqs: int = 1) -> tuple[Backend, ModuleType]:
     """The backend, and the module in which it finds `keep_only`."""
     if kind == "gguf":
         from pagemill.backends.gguf import mask
         from pagemill.backends.gguf.backend import GGUFBackend
         from pagemill.backends.gguf.options import GGUFOptions
 
-        options = GGUFOptions(max_model_len=1024, max_num_seqs=1, max_num_batched_tokens=256, threads=threads)
+        options = GGUFOptions(max_model_len=1024, max_num_seqs=num_seqs, max_num_batched_tokens=256, threads=threads)
         return GGUFBackend.load(model_path(params), options), mask
     from pagemill.backends.paged.backend import PagedBackend
     from pagemill.backends.paged.options import PagedOptions
