@@ -61,6 +61,17 @@ def test_access_log_says_what_happened_but_not_the_prompt(
     assert "private" not in caplog.text
 
 
+def test_access_log_names_the_safety_identifier_rather_than_the_user_that_it_replaces(
+    server: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="pagemill.api.middleware"):
+        server.post(
+            "/v1/chat/completions", {"messages": HELLO, "max_tokens": 1, "user": "old", "safety_identifier": "new"}
+        )
+        wait_until(lambda: "POST" in caplog.text)
+    assert "user='new'" in caplog.text
+
+
 def test_access_log_can_not_be_forged_by_a_path(server: RunningServer, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="pagemill.api.middleware"):
         server.get("/x%0aPOST%20/forged")

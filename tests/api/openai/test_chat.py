@@ -232,6 +232,7 @@ def test_nulls_are_as_good_as_absent(server: RunningServer) -> None:
         {"store": False},
         {"metadata": {}},
         {"service_tier": "auto"},
+        {"prompt_cache_key": "k", "safety_identifier": "u"},
         {"reasoning_effort": "none"},
         {"modalities": ["text"]},
         {"best_of": 1},

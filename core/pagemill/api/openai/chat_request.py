@@ -44,6 +44,8 @@ class ChatCompletionRequest(GenerationFields):
     parallel_tool_calls: bool | None = None
     store: Annotated[Any, only(None, False)] = None
     metadata: Annotated[Any, only(None, {})] = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None  # what prompts have in common is computed once, whatever its name
     service_tier: Annotated[Any, only(None, "auto", "default")] = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     include_reasoning: bool | None = None
@@ -72,6 +74,10 @@ class ChatCompletionRequest(GenerationFields):
         for name, value in (("max_completion_tokens", new), ("max_tokens", old)):
             if value is not None and value < 1:
                 raise InvalidRequestError(f"{name} must be at least 1, got {value}", param=name)
+
+    @property
+    def client_user(self) -> str | None:
+        return self.safety_identifier or self.user
 
     @property
     def num_logprobs(self) -> int | None:

@@ -143,6 +143,11 @@ class GenerationFields(WireModel):
         return 1 if self.n is None else self.n
 
     @property
+    def client_user(self) -> str | None:
+        """Who the client says that its user is, for the log."""
+        return self.user
+
+    @property
     def wants_usage(self) -> bool:
         """Whether the stream ends with a usage chunk."""
         return bool(self.stream_options and self.stream_options.include_usage)

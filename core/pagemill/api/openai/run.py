@@ -55,7 +55,7 @@ def begin(context: ApiContext, request: Request, body: GenerationFields) -> str:
     Raises:
         InvalidRequestError, ModelNotFoundError.
     """
-    name = find_model(context, request.scope, body.model, body.user)
+    name = find_model(context, request.scope, body.model, body.client_user)
     body.check_limits(context.settings)
     return name
 
