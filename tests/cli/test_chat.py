@@ -39,6 +39,7 @@ class Terminal:
 
     def __init__(self, url: str, state: Path, *flags: str, model: str = "fake") -> None:
         environment = clean_environment(PROMPT_TOOLKIT_NO_CPR="1", TERM="xterm", XDG_STATE_HOME=str(state))
+        environment.pop("COLUMNS", None)  # it would go before what the pseudo-terminal says
         arguments = ["-m", "pagemill", "run", model, "--server", url, *flags]
         self.child: pexpect.spawn[str] = pexpect.spawn(
             sys.executable, arguments, env=environment, encoding="utf-8", timeout=TIMEOUT_S, dimensions=(50, 120)

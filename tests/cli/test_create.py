@@ -118,7 +118,13 @@ def test_what_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
     modelfile = written(tmp_path, f"FROM {source}")
     arguments = ["create", "no", "-f", modelfile, "-q", "q4_K_M", "--models-dir", str(tmp_path / "models")]
     command = [sys.executable, "-m", "pagemill", *arguments, "--threads", "1"]
-    with subprocess.Popen(command, env=clean_environment(), stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        env=clean_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    ) as process:
         assert process.stderr is not None
         assert any("quantizing" in line for line in iter(process.stderr.readline, ""))
         process.send_signal(signal.SIGINT)
