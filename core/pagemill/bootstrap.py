@@ -130,6 +130,7 @@ async def _finish_load(load: BackendLoad, settings: Settings, template: str | No
     import pagemill.prompts.jinja_environment  # noqa: F401
     from pagemill.backends.embedder import Embedder
     from pagemill.pool import LoadedModel
+    from pagemill.prompts.structured_output.limits import GrammarLimits
 
     reference, backend = await load.backend()
     if isinstance(backend, Embedder):
@@ -159,7 +160,7 @@ async def _finish_load(load: BackendLoad, settings: Settings, template: str | No
         load.elapsed_s,
         max_grammar_bytes=settings.max_grammar_bytes,
         grammar_cache_size=settings.grammar_cache_size,
-        grammar_limits=(
+        grammar_limits=GrammarLimits(
             settings.max_grammar_items,
             settings.max_grammar_fuel,
             settings.max_grammar_states,

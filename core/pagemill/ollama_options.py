@@ -49,6 +49,15 @@ class Options:
     frequency_penalty: float = 0.0
     stop: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, values: Mapping[str, object]) -> "Options":
+        """Of typed options, those that concern a generation.
+
+        Raises:
+            InvalidRequestError: one is out of its range; names it.
+        """
+        return cls(**of_generations(values))  # type: ignore[arg-type]  # their types were checked by name
+
     def __post_init__(self) -> None:
         _require(self.num_ctx is None or self.num_ctx >= 1, "num_ctx", self.num_ctx, "at least 1")
         _require(self.num_predict >= -2, "num_predict", self.num_predict, "-1, -2 or at least 0")
@@ -107,7 +116,7 @@ def read_options(
         if name not in OF_GENERATIONS and value is not None:
             why = "the server's settings say how models are loaded" if name in values else "it is not known"
             logger.warning("option %s has no effect: %s", shown(name), why)
-    return Options(**{**(defaults or {}), **of_generations(values)})  # type: ignore[arg-type]  # checked by name
+    return Options.of({**(defaults or {}), **values})
 
 
 def typed_options(given: Mapping[str, object], *, max_stop: int | None = None) -> dict[str, object]:

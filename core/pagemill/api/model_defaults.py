@@ -44,7 +44,7 @@ def sampling_of(reference: "Reference") -> dict[str, Any]:
         return {}
     from pagemill.ollama_options import Options
 
-    options = Options(**given)  # type: ignore[arg-type]  # the store has checked them by name
+    options = Options.of(given)
     limit = None if options.num_predict < 0 else options.num_predict
     sampling = options.sampling(max_tokens=limit, logprobs=None)
     found = {field: getattr(sampling, field) for name, field in SAMPLING_FIELDS.items() if name in given}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pagemill.prompts.chat_template import ChatTemplate
     from pagemill.prompts.message_format import MessageFormat
     from pagemill.prompts.structured_output.compiler import GrammarCompiler
+    from pagemill.prompts.structured_output.limits import GrammarLimits
 
 
 @dataclass(slots=True)
@@ -29,7 +30,7 @@ class LoadedModel:
     load_duration_s: float
     max_grammar_bytes: int = 128 * 1024
     grammar_cache_size: int = 64
-    grammar_limits: "tuple[()] | tuple[int, int, int, float]" = ()  # as `GrammarLimits` has them; or its defaults
+    grammar_limits: "GrammarLimits | None" = None  # None: its defaults
     _grammars: "GrammarCompiler | None" = field(default=None, init=False)
     _marker_ids: "dict[MessageFormat, frozenset[int]]" = field(default_factory=dict, init=False)
 
@@ -69,7 +70,7 @@ class LoadedModel:
                 self.tokenizer,
                 max_source_bytes=self.max_grammar_bytes,
                 cache_size=self.grammar_cache_size,
-                limits=GrammarLimits(*self.grammar_limits),
+                limits=self.grammar_limits or GrammarLimits(),
             )
         return self._grammars
 

@@ -181,13 +181,11 @@ class ModelPool:
         return self._slot_of(reference)
 
     def _slot_of(self, reference: Reference) -> ModelSlot:
-        """The slot of what the catalog has. Another file of the same name takes the place of one that is not loaded."""
+        """The slot of what the catalog has."""
         slot = self._slots.get(reference.name)
         if slot is None:
             slot = self._slots[reference.name] = ModelSlot(reference, reference, self._keep_alive_s)
-        elif slot.wanted is not reference and slot.model is None and slot.loading is None:
-            slot.wanted = slot.reference = reference
-            slot.info = slot.failure = None
+        slot.renew(reference)
         return slot
 
     def _unload_what_is_gone(self, name: str) -> None:
@@ -224,7 +222,7 @@ class ModelPool:
 
     def _begin_load(self, slot: ModelSlot) -> None:
         if slot.loading is None and slot.model is None:
-            self._slot_of(self._catalog.find(slot.wanted.name) or slot.wanted)  # who waits may have come for another
+            slot.renew(self._catalog.find(slot.wanted.name) or slot.wanted)  # who waits may have come for another
             slot.failure = None
             slot.keep_alive_s = self._keep_alive_s
             slot.loading = asyncio.create_task(self._run_load(slot), name=f"load {slot.reference.name}")

@@ -61,6 +61,12 @@ class ModelSlot:
         self.idle.set()
         self.door.set()
 
+    def renew(self, reference: Reference) -> None:
+        """Another file of the same name takes the place of one that is not loaded."""
+        if self.wanted is not reference and self.model is None and self.loading is None:
+            self.wanted = self.reference = reference
+            self.info = self.failure = None
+
     def fail(self, error: PagemillError) -> None:
         """Keep why the load failed, but not the frames that it failed in: they hold the weights that it had read."""
         self.failure = error

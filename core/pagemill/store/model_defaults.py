@@ -9,7 +9,7 @@ from pathlib import Path
 from reprlib import repr as shown
 
 from pagemill.errors import InvalidRequestError, ModelLoadError
-from pagemill.ollama_options import OF_GENERATIONS, OF_LOADING, Options, of_generations, typed_options
+from pagemill.ollama_options import OF_GENERATIONS, OF_LOADING, Options, typed_options
 
 ROLES = ("system", "user", "assistant")
 Messages = tuple[Mapping[str, str], ...]
@@ -64,7 +64,7 @@ def checked_parameters(value: object) -> dict[str, object]:
     if not isinstance(value, Mapping):
         raise InvalidRequestError(f"parameters must be an object, got {shown(value)}", param="parameters")
     known = typed_options(value)
-    Options(**of_generations(known))  # type: ignore[arg-type]  # checked by name
+    Options.of(known)  # raises for what is out of range
     return {**{name: item for name, item in value.items() if item is not None}, **known}
 
 

@@ -6,10 +6,10 @@ import ollama
 import pytest
 
 from support.api_server import RunningServer
+from support.ollama_client import ollama_client
 
 
 @pytest.fixture(scope="module")
 def client(parrots: RunningServer) -> Iterator[ollama.Client]:
-    client = ollama.Client(host=parrots.url, timeout=30)
-    yield client
-    client.close()  # type: ignore[no-untyped-call]  # the library lacks the annotation
+    with ollama_client(parrots.url, timeout_s=30) as client:
+        yield client

@@ -10,6 +10,7 @@ import pytest
 from pagemill.cli.modelfile import parse_modelfile
 from support.fake_registry import FakeRegistry, fake_registry
 from support.model_server import ModelServer, model_server
+from support.ollama_client import ollama_client
 from support.tiny_gguf import CHAT_TEMPLATE, TinyModel
 
 SMALL = ("--threads", "1", "--max-num-seqs", "2", "--kv-cache-memory-bytes", "33554432")
@@ -39,10 +40,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
 @pytest.fixture(scope="module")
 def client(server: ModelServer, gguf: Path) -> Iterator[ollama.Client]:
     """One whose server has a model called plain."""
-    client = ollama.Client(host=server.url, timeout=60)
-    client.create("plain", files={"tiny.gguf": client.create_blob(gguf)})
-    yield client
-    client.close()  # type: ignore[no-untyped-call]  # the library lacks the annotation
+    with ollama_client(server.url, timeout_s=60) as client:
+        client.create("plain", files={"tiny.gguf": client.create_blob(gguf)})
+        yield client
 
 
 def answer(client: ollama.Client, model: str, messages: list[dict[str, str]], **options: object) -> tuple[str, int]:

@@ -17,6 +17,7 @@ from pagemill.backends.gguf.quantization import FILE_TYPES
 from pagemill.store.references import DEMO_FOLDER
 from support.api_server import wait_until
 from support.model_server import ModelServer, model_server
+from support.ollama_client import ollama_client
 from support.registry_models import digest_of, manifest_path, write_model
 from support.served_process import served_process
 from support.tiny_gguf import TinyModel
@@ -52,9 +53,8 @@ def server(folder: Path) -> Iterator[ModelServer]:
 
 @pytest.fixture
 def client(server: ModelServer) -> Iterator[ollama.Client]:
-    client = ollama.Client(host=server.url, timeout=120)
-    yield client
-    client.close()  # type: ignore[no-untyped-call]  # the library lacks the annotation
+    with ollama_client(server.url, timeout_s=120) as client:
+        yield client
 
 
 def large_model(folder: Path) -> str:

@@ -13,6 +13,7 @@ from pagemill.store.references import DEMO_FOLDER
 from support.api_server import wait_until
 from support.fake_registry import FakeRegistry, fake_registry
 from support.model_server import ModelServer, model_server
+from support.ollama_client import ollama_client
 from support.registry_models import digest_of
 from support.tiny_gguf import TinyModel
 
@@ -43,9 +44,8 @@ def server(folder: Path) -> Iterator[ModelServer]:
 
 @pytest.fixture
 def client(server: ModelServer) -> Iterator[ollama.Client]:
-    client = ollama.Client(host=server.url, timeout=60)
-    yield client
-    client.close()  # type: ignore[no-untyped-call]  # the library lacks the annotation
+    with ollama_client(server.url, timeout_s=60) as client:
+        yield client
 
 
 @pytest.fixture

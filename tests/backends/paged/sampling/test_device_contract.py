@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from backends.paged.sampling.conftest import EOS, MakeSampler, start_all
-from backends.paged.sampling.test_sampler import KINDS
 from pagemill.backends.paged.sampling import Sampler, sampler
 from pagemill.backends.paged.sampling.transfer import HostCopy
+from support.sampling_kinds import KINDS
 
 
 @pytest.mark.parametrize("vocab_size", [64, 50_257])

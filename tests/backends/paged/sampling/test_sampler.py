@@ -14,6 +14,7 @@ from backends.paged.sampling.conftest import EOS, PROMPT, MakeSampler, start_all
 from pagemill.backends.paged.sampling import Sampler, filters, sampler
 from pagemill.engine.step import SampledToken, SequenceStart
 from pagemill.generation import SamplingParams
+from support.sampling_kinds import KINDS
 from support.sampling_reference import adjusted_logits, probabilities
 
 NUM_DRAWS = 150
@@ -106,23 +107,6 @@ def test_what_was_said_counts_in_later_steps_as_the_reference_says(seed: int) ->
                 samplings[row].temperature == 0.0
             )
             outputs[row].append(sampled.token_id)
-
-
-KINDS = [
-    GREEDY,
-    SamplingParams(seed=1),
-    SamplingParams(seed=2, temperature=0.7, min_p=0.05),
-    SamplingParams(seed=3, top_k=40),
-    SamplingParams(seed=4, top_k=3, top_p=0.8),
-    SamplingParams(seed=5, top_p=0.9),
-    SamplingParams(seed=6, top_p=0.99, temperature=2.0),
-    SamplingParams(seed=7, typical_p=0.6, top_p=0.9, min_p=0.01),
-    SamplingParams(seed=8, repetition_penalty=1.5, frequency_penalty=1.0),
-    SamplingParams(seed=9, presence_penalty=2.0, penalty_last_n=3, logprobs=5),
-    SamplingParams(seed=10, logit_bias=((3, 4.0),), min_tokens=2, logprobs=0),
-    SamplingParams(seed=11, allowed_token_ids=(1, 3, 5, 7, 9), min_tokens=2, stop_token_ids=(3,)),
-    SamplingParams(temperature=0.0, repetition_penalty=2.0, logprobs=2),
-]
 
 
 def outcomes(vocab_size: int, rows_of: list[list[int]]) -> dict[int, list[SampledToken]]:
